@@ -1,0 +1,446 @@
+"""The chain of stages behind the command, neighbour of stilts.py: settings, plan, stages, runs.
+
+    plan_run -> Stage ... Stage -> run_stage (train.py) -> evaluate -> metrics.json, DONE
+
+Stages live in OUT/stages/KEY and are shared by all runs that need them; a key is a hash of contents
+(weights, vocabulary, data, settings, seed), so the same stage is never trained twice.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy
+import sentencepiece
+import torch
+
+import data
+import eval as evaluation
+import metrics
+import tasks
+import weights
+from model import Model, make_encoder, make_head
+from readers import UserError, read_json
+from train import (Part, Stopped, file_sha256, log, make_setup, remove_folder, stage_steps,
+                   sync_folder, train, write_file)
+
+HERE = Path(__file__).resolve().parent
+FORMAT = 1                      # of stages; part of their key
+SUBSET = 500                    # English dev examples that select the best step (jiant)
+KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
+
+# Learning rates by role. "paper": appendix of Phang et al. 2020, remembered; "jiant": its XTREME
+# guide, seen. The other values are jiant's (seen) and the paper's (remembered) alike.
+RECIPES = {
+    "paper": {"intermediate": 1e-5, "target": 3e-6, "with mlm": 5e-6},
+    "jiant": {"intermediate": 1e-5, "target": 1e-5, "with mlm": 1e-5},
+}
+COMMON = {"weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999, "mask_rate": 0.15,
+          "steps": 0, "evaluations": 10}          # steps 0: as many as the epochs need
+ROW_FIELDS = ("batch_size", "epochs", "max_length", "stride", "max_question", "max_answer")
+LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (1e-6, 1e4), "steps": (0, 1e9),
+          "max_length": (8, 8192), "stride": (1, 8192), "max_question": (1, 8192),
+          "max_answer": (1, 8192), "weight_decay": (0, 1), "warmup": (0, 1), "clip": (1e-9, 1e9),
+          "beta2": (0, 0.999999), "mask_rate": (1e-3, 0.9), "evaluations": (1, 1000)}
+
+
+# -------------------------------------------------------------------------------- settings
+
+
+def resolve(row, role: str, given, recipe: dict) -> dict[str, tuple]:
+    """Every value of one task in a stage, as field -> (value, origin); later origins win."""
+    values = {name: (getattr(row, name), f"row {row.name}") for name in ROW_FIELDS}
+    values |= {name: (value, "default") for name, value in COMMON.items()}
+    values["lr"] = (RECIPES[given.recipe][role], f"recipe {given.recipe}, {role}")
+    values |= {name: (value, "recipe.json") for name, value in recipe.get(row.name, {}).items()}
+    for owner, name, text in given.set:
+        if name not in values:
+            raise UserError(f"--set {name}: no such field ({', '.join(values)})")
+        if owner in ("", row.name):
+            values[name] = (parse_value(name, text, values[name][0]), "--set")
+    bad = [f"{name}={values[name][0]} (allowed {low} to {high})"
+           for name, (low, high) in LIMITS.items() if not low <= values[name][0] <= high]
+    if bad:
+        raise UserError(f"{row.name}: {'; '.join(bad)}")
+    return values
+
+
+def parse_value(name: str, text: str, like):
+    try:
+        return float(text) if isinstance(like, float) or name == "epochs" else int(text)
+    except ValueError:
+        raise UserError(f"--set {name}={text}: expected a number") from None
+
+
+# ------------------------------------------------------------------------------------ plan
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all runs of one command share."""
+
+    given: argparse.Namespace
+    model: Path
+    data: Path
+    out: Path
+    world: dict
+    recipe: dict
+    hardware: evaluation.Hardware
+    stop: object                            # () -> exit code of a signal that arrived, or 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of train(): which tasks, with which settings, from where."""
+
+    parts: tuple[tuple[str, str], ...]      # (row whose data is read, row whose settings hold)
+    seed: int
+    values: dict                            # settings row -> resolved values with origins
+    files: dict                             # path -> sha256 of the training and dev data
+    key: str                                # hash of all that decides the result
+
+    @property
+    def head(self) -> str:
+        """The task whose head is kept; several tasks keep none."""
+        return self.parts[0][0] if len(self.parts) == 1 else ""
+
+    def setting(self, name: str):
+        """A value of the whole stage: the first task's, and the lowest learning rate."""
+        values = [v[name][0] for v in self.values.values()]
+        return min(values) if name == "lr" else values[0]
+
+
+sha256 = lru_cache(None)(file_sha256)      # of inputs; they are hashed once per command
+
+
+def digest(*parts) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def start_digest(folder: Path) -> str:
+    """Hash of the weights and vocabulary a chain starts from: contents, not paths."""
+    patterns = ("config.json", "*.safetensors", "*.bin", "*.pt", "*.model", "*.index.json")
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return digest([(path.name, sha256(path)) for path in found])
+
+
+def training_files(name: str, context: Context) -> list[Path]:
+    """Files a task is trained and selected on: English, for masked LM every language."""
+    task = tasks.get(name)
+    languages = [context.world["english"]]
+    if task.kind == "mlm":
+        languages = tasks.languages(task, context.data, "train")
+    splits = [s for s in ("train", "dev") if s in task.files]
+    found = [p for s in splits for lang in languages
+             for p in tasks.find(task, context.data, s, lang)]
+    if not tasks.find(task, context.data, "train", languages[0] if languages else "en"):
+        expected = ", ".join(task.files["train"])
+        raise UserError(f"{name}: no training file (expected {expected})", context.data)
+    return found
+
+
+def plan_run(inter: str, target: str, seed: int, context: Context) -> list[Stage]:
+    """The chain of stages of one run; keys depend on contents, so runs share stages."""
+    chain = []
+    if inter != "none":
+        chain.append(tuple((name, name) for name in inter.split("+")))
+    if target != "none":
+        trained = tasks.get(target).train_on
+        chain += [((name, target if len(trained) == 1 else name),) for name in trained]
+    stages, start = [], start_digest(context.model)
+    for i, parts in enumerate(chain):
+        has_mlm = any(tasks.get(name).kind == "mlm" for name, _ in parts)
+        role = "with mlm" if has_mlm else "target" if i or inter == "none" else "intermediate"
+        values = {row: resolve(tasks.get(row), role, context.given, context.recipe)
+                  for _, row in parts}
+        files = {str(p): sha256(p) for name, _ in parts for p in training_files(name, context)}
+        start = stage_digest(parts, values, files, seed, start, context)
+        stages.append(Stage(parts, seed, values, files, start[:24]))
+    return stages
+
+
+def stage_digest(parts, values, files, seed: int, start: str, context: Context) -> str:
+    """Hash of everything that decides a stage's result; no paths, device, threads or commit."""
+    plain = {row: {k: v for k, (v, _) in fields.items()} for row, fields in values.items()}
+    return digest(FORMAT, parts, plain, list(files.values()), seed, str(context.hardware.dtype),
+                  context.given.limit, context.world["world"], start)
+
+
+# ---------------------------------------------------------------------------------- stages
+
+
+def load_part(name: str, row: str, stage: Stage, context: Context, tokenizer) -> Part:
+    """Read and featurize one task's English training and dev data."""
+    values = {k: v for k, (v, _) in stage.values[row].items()}
+    task = replace(tasks.get(name), **{k: values[k] for k in ROW_FIELDS})
+    labels = tasks.labels(task, context.data)
+    english, limit = context.world["english"], context.given.limit
+    languages = [english]
+    if task.kind == "mlm":
+        languages = tasks.languages(task, context.data, "train")
+    loaded = [evaluation.load_examples(task, context.data, "train", lang, limit)
+              for lang in languages]
+    examples = [e for part in loaded for e in part.examples]
+    dropped = sum(part.dropped for part in loaded)
+    log(f"{name}: {len(examples):,} training examples, {dropped:,} without gold left out")
+    features = data.featurize(task, examples, tokenizer, labels, train=True)
+    order = data.Order(features.item_lengths, values["batch_size"], stage.seed, name)
+    part = Part(task, labels, values, features, order)
+    if task.kind != "mlm":
+        dev = evaluation.load_examples(task, context.data, "dev", english, limit)
+        part.dev = data.hash_subset(dev.examples, SUBSET)
+        part.dev_features = data.featurize(task, part.dev, tokenizer, labels)
+    return part
+
+
+def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Context):
+    """The encoder of the stage before (or the pretrained one) with fresh heads.
+
+    Masked LM continues with the pretrained head where the weights hold one.
+    """
+    config, state, _, mlm_head = weights.load_encoder(start)
+    for name, part in parts.items():
+        if part.task.max_length > config.max_length:
+            raise UserError(f"{name}: max_length {part.task.max_length}, the encoder has "
+                            f"{config.max_length} positions", start)
+    heads = {}
+    for name, part in parts.items():
+        heads[name] = make_head(part.task.kind, config, len(part.labels), stage.seed)
+        if part.task.kind == "mlm" and mlm_head:
+            heads[name].load_state_dict(mlm_head)
+    model = Model(make_encoder(config, state), heads)
+    model.encoder.checkpoint_activations = context.given.checkpoint_activations
+    return model
+
+
+def run_stage(stage: Stage, start: Path, context: Context) -> Path:
+    """Train a stage, or reuse it; returns the folder of its best encoder (an HF folder)."""
+    folder = context.out / "stages" / stage.key
+    best = folder / "best"
+    names = "+".join(name for name, _ in stage.parts)
+    with locked(folder):
+        if (folder / "DONE").exists() and (best / "model.safetensors").exists():
+            log(f"stage {names} seed {stage.seed}: done before ({stage.key})")
+            return best
+        (folder / "DONE").unlink(missing_ok=True)
+        log(f"stage {names} seed {stage.seed}: {folder}")
+        _, _, vocabulary, _ = weights.load_encoder(start)
+        tokenizer = data.Tokenizer(vocabulary)
+        parts = {name: load_part(name, row, stage, context, tokenizer)
+                 for name, row in stage.parts}
+        model = build_model(stage, parts, start, context)
+        evaluation.check_fit(tokenizer, model.encoder.config, start)
+        check_disk(folder, model)
+        settings = {name: stage.setting(name) for name in (*COMMON, "lr")}
+        setup = make_setup(model, parts, settings, stage.seed, tokenizer, context.hardware)
+        chosen = train(setup, stage_steps(parts, settings), folder, context.stop)
+        finish_stage(folder, chosen, stage, parts, model.encoder.config, vocabulary)
+    return best
+
+
+def finish_stage(folder: Path, chosen: Path, stage: Stage, parts, config, vocabulary: Path) -> None:
+    """Turn the best checkpoint into an HF folder, mark the stage done, remove its checkpoints."""
+    tensors = weights.read_safetensors(chosen / "model.safetensors")
+
+    def below(prefix):
+        return {k[len(prefix):]: t for k, t in tensors.items() if k.startswith(prefix)}
+
+    aside, best = folder / ".best.part", folder / "best"
+    for leftover in (aside, best):
+        if leftover.exists():
+            remove_folder(leftover)
+    head = {"kind": parts[stage.head].task.kind, "head": below(f"heads.{stage.head}."),
+            "labels": parts[stage.head].labels} if stage.head else {}
+    weights.export_hf(aside, config, below("encoder."), tokenizer=vocabulary, **head)
+    aside.rename(best)
+    sync_folder(folder)
+    write_file(folder / "DONE", "")
+    for checkpoint in (folder / "ckpt").iterdir():
+        remove_folder(checkpoint)
+
+
+def check_disk(folder: Path, model: Model) -> None:
+    """Two checkpoints of weights and moments and the best one must fit."""
+    need = 3 * 3 * 4 * sum(p.numel() for p in model.parameters())
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise UserError(f"{free / 1e9:.1f} GB free, checkpoints need {need / 1e9:.1f} GB", folder)
+
+
+@contextmanager
+def locked(folder: Path):
+    """One process at a time; the kernel frees the lock of a process that died."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(f"in use by {file.read().strip()}", folder) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+# ------------------------------------------------------------------------------------ runs
+
+
+def run_folder(inter: str, target: str, seed: int, context: Context) -> Path:
+    world = "" if context.world["world"] == "real" else f"{context.world['world']}--"
+    limited = "--limited" if context.given.limit else ""
+    return context.out / f"{world}{inter}--{target}--s{seed}{limited}"
+
+
+def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
+    """All stages of a run, then evaluation; returns the contents of metrics.json."""
+    stages = plan_run(inter, target, seed, context)
+    if target == "none":
+        for stage in stages:
+            start = run_stage(stage, context.model, context)
+            print(start)
+        return None
+    task = tasks.get(target)
+    split = context.given.split or task.eval_split
+    folder = run_folder(inter, target, seed, context)
+    config = describe_run(inter, task, split, seed, stages, context)
+    with locked(folder):
+        claim(folder, config)
+        if not (folder / "DONE").exists():
+            start = context.model
+            for stage in stages:
+                start = run_stage(stage, start, context)
+            evaluate(folder, task, split, stages, start, inter, seed, context)
+            write_file(folder / "DONE", "")
+            drop_encoder(stages, task, context)
+    return read_json(folder / "metrics.json")
+
+
+def describe_run(inter, task, split, seed, stages, context) -> dict:
+    """config.json: `key` decides the result and must agree on resume, the rest is recorded."""
+    languages = tasks.languages(task, context.data, split)
+    if not languages:
+        expected = ", ".join(task.files.get(split, ())) or f"no split {split} in this data set"
+        raise UserError(f"{task.name} {split}: no files (expected {expected})", context.data)
+    files = {str(p): sha256(p) for lang in languages
+             for p in tasks.find(task, context.data, split, lang)}
+    head = stages[-1].head if task.train_on else ""
+    folder = context.out / "stages" / stages[-1].key / "best" if stages else context.model
+    return {
+        "key": {"inter": inter, "target": task.name, "split": split, "seed": seed, "head": head,
+                "stages": [s.key for s in stages], "weights": start_digest(context.model),
+                "gold": digest(list(files.values())), "limit": context.given.limit,
+                "layer": context.given.layer, "world": context.world["world"],
+                "precision": str(context.hardware.dtype)},
+        "paths": {"model": str(context.model), "data": str(context.data), "stage": str(folder)},
+        "values": {f"{'+'.join(n for n, _ in s.parts)}": s.values for s in stages},
+        "files": {path: sha for s in stages for path, sha in s.files.items()} | files,
+        "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
+                     "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
+                     "numpy": numpy.__version__, "commit": git_commit(),
+                     "device": str(context.hardware.device), "threads": torch.get_num_threads()},
+    }
+
+
+def git_commit() -> str:
+    try:
+        return subprocess.run(["git", "-C", HERE, "rev-parse", "HEAD"], capture_output=True,
+                              text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def claim(folder: Path, config: dict) -> None:
+    """Take a new folder, or go on in ours; never in one that was made with other settings."""
+    path = folder / "config.json"
+    if path.exists():
+        before = read_json(path)
+        other = [k for k, v in config["key"].items() if before["key"].get(k) != v]
+        if other:
+            raise UserError(f"made with another {', '.join(other)}; --out makes a new folder",
+                            folder)
+        for name, now in config["recorded"].items():
+            if name != "argv" and before["recorded"].get(name) != now:
+                log(f"warning: {name} was {before['recorded'].get(name)}, is {now}")
+        return
+    if any(p.name != "lock" for p in folder.iterdir()):
+        raise UserError("not a folder of ours (it has files but no config.json)", folder)
+    write_file(path, json.dumps(config, indent=1, ensure_ascii=False))
+
+
+def evaluate(folder: Path, task, split: str, stages, start: Path, inter: str, seed: int,
+             context: Context) -> None:
+    """Predict every language that has no prediction file yet, then score all files."""
+    task = replace(task, **{k: stages[-1].values[task.name][k][0] for k in ROW_FIELDS}) \
+        if task.train_on and task.name in stages[-1].values else task
+    trained = tasks.get(stages[-1].head) if task.train_on else task
+    labels = tasks.labels(trained, context.data)
+    head = trained.name if task.train_on else ""
+    model, tokenizer = evaluation.load_model(start, head, task, len(labels))
+    model.to(context.hardware.device)
+    depth = context.given.layer or evaluation.default_depth(model.encoder)
+    limit, scores = context.given.limit, {}
+
+    def poll():
+        if context.stop():
+            raise Stopped(context.stop())
+
+    for lang in tasks.languages(task, context.data, split):
+        path = evaluation.prediction_path(folder, task, split, lang)
+        if not path.exists():
+            loaded = evaluation.load_examples(task, context.data, split, lang, limit)
+            answers = evaluation.predict(model, head, task, loaded.examples, tokenizer, labels,
+                                         context.hardware, depth, poll)
+            text = metrics.format_answers(task.kind, loaded.examples, answers)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, text)
+        scores[lang] = evaluation.score_language(folder, task, context.data, split, lang, limit)
+        log(f"{task.name} {lang}: {scores[lang]}")
+    english = context.world["english"]
+    result = {"schema": 1, "world": context.world["world"], "inter": inter, "task": task.name,
+              "split": split, "seed": seed, "limited": limit, "languages": scores,
+              "leaked": leaked(trained, task, split, context) if task.train_on else 0,
+              **evaluation.summarise(task, scores, english)}
+    write_file(folder / "metrics.json", json.dumps(result, indent=1, ensure_ascii=False))
+
+
+def leaked(trained, task, split: str, context: Context) -> int:
+    """English evaluation examples whose text also stands in the training data."""
+    english, limit = context.world["english"], context.given.limit
+    if not tasks.find(task, context.data, split, english):
+        return 0
+    seen = {text_of(e) for e in
+            evaluation.load_examples(trained, context.data, "train", english, limit).examples}
+    count = sum(text_of(e) in seen for e in
+                evaluation.load_examples(task, context.data, split, english, limit).examples)
+    if count:
+        log(f"warning: {count} {task.name} {split} examples are also training examples")
+    return count
+
+
+def text_of(example) -> tuple:
+    """What a model sees of an example: all its fields but row, id and gold."""
+    hidden = ("row", "id", "label", "answers", "tags", "gold")
+    return tuple(v for k, v in example._asdict().items() if k not in hidden)
+
+
+def drop_encoder(stages: list[Stage], task, context: Context) -> None:
+    """A target stage of a real encoder keeps its head only, unless --keep (2.2 GB for Large)."""
+    if not task.train_on or context.given.keep:
+        return
+    best = context.out / "stages" / stages[-1].key / "best"
+    if (best / "model.safetensors").stat().st_size > KEEP_BYTES:
+        kind = tasks.get(stages[-1].head).kind
+        weights.write_safetensors(best.parent / "head.safetensors", weights.load_head(best, kind))
+        remove_folder(best)

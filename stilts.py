@@ -1,0 +1,368 @@
+"""English intermediate-task training for zero-shot cross-lingual transfer (Phang et al. 2020).
+
+    python stilts.py --inter squad --target tydiqa                          the toy world
+    python stilts.py --inter squad --target tydiqa --model DIR --data DIR   XLM-R, real data
+    python stilts.py --inter none --target xnli --seed 1,2,3                baseline, three seeds
+    python stilts.py --inter mnli+squad --target panx,tatoeba               several tasks at once
+    python stilts.py --predict RUN FILE                                     answers for a file
+
+A run is a chain of stages: intermediate task(s), then the target task's training, each from the
+encoder before it; then evaluation in every language found. The same command again resumes, or
+prints what is done. Results go to stdout, logs to stderr.
+"""
+
+import argparse
+import os
+import re
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+
+import data
+import eval as evaluation
+import metrics
+import runs
+import tasks
+import weights
+from model import Model, make_encoder, make_head
+from readers import UserError, read_json
+from train import NotFinite, Stopped, log, stage_steps
+
+HERE = Path(__file__).resolve().parent
+FILL_MASK = ("The capital of France is <mask>.", "La capitale de la France est <mask>.",
+             "Die Hauptstadt von Frankreich ist <mask>.", "Столица Франции — <mask>.",
+             "法国的首都是<mask>。")
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def parse(arguments):
+    """The flags. Facts of a task are not flags: they are fields of its row, changed by --set."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument_group("what to run").add_argument
+    add("--inter", default="none", metavar="TASKS",
+        help="intermediate task, several joined by + for multi-task training, or none (default)")
+    add("--target", metavar="TASKS",
+        help="target task(s), comma-separated; xtreme or xtreme-r: all rows of a benchmark; "
+        "none: stop after the intermediate stage")
+    add("--seed", default="1", help="comma-separated whole numbers; several give mean and SD (1)")
+    add("--split", help="split to evaluate (default: the row's eval_split)")
+    add("--no-baseline", action="store_true", help="do not also run --inter none")
+    add("--limit", type=int, default=0, metavar="N",
+        help="first N examples of every file; marks all results LIMITED (0 = off)")
+    add("--predict", nargs=2, metavar=("RUN", "FILE"),
+        help="print a finished run's answers for a file in its task's format")
+    add("--list", action="store_true", help="print the datasheet and what is found on disk")
+    add("--check", action="store_true", help="verify data, weights and vocabulary; fill masks")
+    add("--dry-run", action="store_true", help="print the plan and every value; touch nothing")
+    add_technical(parser)
+    return parser, parser.parse_args(arguments)
+
+
+def add_technical(parser) -> None:
+    """Flags about places, training and the machine."""
+    add = parser.add_argument_group("where things are").add_argument
+    add("--model", type=Path, metavar="DIR",
+        help="HF folder or fairseq archive folder (default: toy/encoder)")
+    add("--data", type=Path, metavar="DIR", help="data folder (default: toy/data)")
+    add("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (runs)")
+    add("--keep", action="store_true", help="keep the encoder of target stages (off: heads only, "
+        "but encoders below 64 MB always stay)")
+    add = parser.add_argument_group("training").add_argument
+    add("--recipe", choices=runs.RECIPES, default="paper", help="learning rates (paper)")
+    add("--set", action="append", default=[], metavar="[TASK.]FIELD=VALUE",
+        help="override a value that --dry-run prints; may be repeated")
+    add("--layer", type=int, default=0, metavar="BLOCK",
+        help="block that retrieval compares (0 = 14/24 of the depth)")
+    add = parser.add_argument_group("running").add_argument
+    add("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
+    add("--precision", choices=("auto", *PRECISIONS), default="auto",
+        help="auto: bf16 on a GPU that has it, else fp16 with loss scaling; fp32 on a CPU")
+    add("--micro-tokens", type=int, default=16384, metavar="N",
+        help="most tokens in one forward pass; changes memory, not results (16384)")
+    add("--checkpoint-activations", action="store_true",
+        help="recompute activations in the backward pass: less memory, a third more time")
+    add("--deterministic", action="store_true", help="bit-identical repeats on CUDA too (slower)")
+    add("--threads", type=int, default=0, help="CPU threads (0 = PyTorch's choice)")
+    add("--debug", action="store_true", help="show a traceback with an error")
+
+
+def check_given(given) -> None:
+    """All contradictions in one message, before any file is read; then split the lists."""
+    pairs = [text.partition("=") for text in given.set]
+    problems = {
+        "--model and --data belong together (worlds are never mixed)":
+            (given.model is None) != (given.data is None),
+        "nothing to do: give --target, --list, --check or --predict":
+            not (given.target or given.list or given.check or given.predict),
+        "--limit, --layer and --threads cannot be negative":
+            min(given.limit, given.layer, given.threads) < 0,
+        "--micro-tokens must be at least 1": given.micro_tokens < 1,
+        "--seed wants different whole numbers, as in 1,2,3":
+            not re.fullmatch(r"\d{1,9}(,\d{1,9})*", given.seed)
+            or len(set(given.seed.split(","))) <= given.seed.count(","),
+        "--set wants FIELD=VALUE or TASK.FIELD=VALUE":
+            not all(name and value for name, _, value in pairs),
+        "--inter none --target none leaves nothing to train":
+            given.inter == given.target == "none",
+    }
+    if any(problems.values()):
+        raise UserError("; ".join(what for what, is_wrong in problems.items() if is_wrong))
+    given.seed = [int(seed) for seed in given.seed.split(",")]
+    given.set = [(*name.rpartition(".")[::2], value) for name, _, value in pairs]
+    for owner in {owner for owner, _, _ in given.set if owner}:
+        tasks.get(owner)
+
+
+def chosen_tasks(given) -> tuple[str, list[str]]:
+    """Names checked: the intermediate arm, and the targets with benchmarks spelled out."""
+    names = given.inter.split("+")
+    if given.inter != "none":
+        if len(set(names)) < len(names):
+            raise UserError(f"--inter {given.inter}: a task stands twice")
+        for name in names:
+            if not tasks.get(name).train_on and tasks.get(name).kind != "mlm":
+                raise UserError(f"--inter {name}: this row has no training data")
+    if given.target in ("xtreme", "xtreme-r"):
+        return given.inter, [t.name for t in tasks.TASKS.values() if given.target in t.benchmarks]
+    targets = given.target.split(",")
+    for name in targets:
+        if name != "none" and tasks.get(name).kind == "mlm":
+            raise UserError("--target mlm: masked LM is an intermediate task")
+    return given.inter, targets
+
+
+def make_hardware(given) -> evaluation.Hardware:
+    """Device, precision and memory budget; sets PyTorch's global switches."""
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    name = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        raise UserError(f"--device {name}: {str(problem).splitlines()[0]}") from None
+    if given.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(True)
+    precision = given.precision
+    if precision == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "fp32" if device.type == "cpu" else "bf16" if has_bf16 else "fp16"
+    return evaluation.Hardware(device, PRECISIONS[precision], given.micro_tokens)
+
+
+def make_context(given) -> runs.Context:
+    """Paths, world and hardware; refuses folders that are not ours to write in."""
+    folder, model = given.data or HERE / "toy/data", given.model or HERE / "toy/encoder"
+    for path, what in ((folder, "data folder"), (model, "model folder")):
+        if not path.is_dir():
+            raise UserError(f"no such {what}", path)
+    world = tasks.world(folder)
+    is_toy_model = (model / "world.json").exists()
+    if is_toy_model != (world["world"] != "real"):
+        raise UserError("an encoder and data of different worlds are never mixed", model)
+    recipe_path = folder.parent / "recipe.json"
+    recipe = read_json(recipe_path) if is_toy_model and recipe_path.exists() else {}
+    return runs.Context(given, model, folder, given.out, world, recipe, make_hardware(given),
+                        catch_signals())
+
+
+def catch_signals():
+    """SIGINT and SIGTERM set a flag that loops poll; a second one ends the program at once."""
+    caught = []
+
+    def handle(number, frame):
+        caught.append(128 + number)
+        signal.signal(number, signal.SIG_DFL)
+        log("stopping after saving (again: stop at once)")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return lambda: caught[0] if caught else 0
+
+
+# ------------------------------------------------------------------------- what is printed
+
+
+def run_all(given, context: runs.Context) -> None:
+    """Every run of the command, then one table per target."""
+    inter, targets = chosen_tasks(given)
+    own_folder(context.out)
+    arms = [inter] if inter == "none" or given.no_baseline else ["none", inter]
+    for target in targets:
+        wanted = [inter] if target == "none" else arms
+        results = [runs.run(arm, target, seed, context) for arm in wanted for seed in given.seed]
+        if target != "none":
+            task = tasks.get(target)
+            print(evaluation.markdown_table(task, results[0]["split"], results) + "\n")
+
+
+def own_folder(out: Path) -> None:
+    """Results go to a new folder or to one we made before, never through a link."""
+    marker = out / ".stilts"
+    if out.is_symlink() or out.exists() and not marker.exists() and any(out.iterdir()):
+        raise UserError("not a results folder of this program (no .stilts in it); use --out", out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    except OSError as problem:
+        raise UserError(f"cannot write ({problem.strerror})", out) from None
+
+
+def print_plan(given, context: runs.Context) -> None:
+    """Stages, files, values with their origin, steps, memory and disk; reads, writes nothing."""
+    inter, targets = chosen_tasks(given)
+    _, state, vocabulary, _ = weights.load_encoder(context.model)
+    tokenizer = data.Tokenizer(vocabulary)
+    size = 4 * sum(t.numel() for t in state.values())
+    print(f"model {context.model}: {size / 4e6:.2f} M parameters; {context.hardware}")
+    seen = set()
+    for target in targets:
+        for arm in dict.fromkeys(("none", inter)) if not given.no_baseline else (inter,):
+            for seed in given.seed:
+                if arm == target == "none":
+                    continue
+                print(f"\nrun {runs.run_folder(arm, target, seed, context)}")
+                for stage in runs.plan_run(arm, target, seed, context):
+                    print_stage(stage, seen, context, tokenizer)
+        print_files(target, given, context)
+    print(f"\npeak disk about {3 * 3 * size * len(seen) / 1e9:.2f} GB while training, memory about "
+          f"{4 * size / 1e9:.2f} GB for weights, gradients and moments plus activations")
+
+
+def print_stage(stage: runs.Stage, seen: set, context, tokenizer) -> None:
+    names = "+".join(name for name, _ in stage.parts)
+    is_done = (context.out / "stages" / stage.key / "DONE").exists()
+    print(f"  stage {names} {stage.key}: {'done' if is_done else 'to train'}")
+    if stage.key in seen:
+        return
+    seen.add(stage.key)
+    parts = {name: runs.load_part(name, row, stage, context, tokenizer)
+             for name, row in stage.parts}
+    settings = {name: stage.setting(name) for name in runs.COMMON}
+    print(f"    {stage_steps(parts, settings)} steps")
+    for path, sha in stage.files.items():
+        print(f"    {path} sha256 {sha[:16]}")
+    for row, values in stage.values.items():
+        for name, (value, origin) in values.items():
+            print(f"    {row}.{name} = {value}  ({origin})")
+
+
+def print_files(target: str, given, context) -> None:
+    """Languages found for a target, and what would have to be fetched for the others."""
+    if target == "none":
+        return
+    task = tasks.get(target)
+    split = given.split or task.eval_split
+    found = tasks.languages(task, context.data, split)
+    print(f"  {target} {split}: found {' '.join(found) or 'no language'}")
+    missing = [lang for lang in task.languages if lang not in found]
+    if missing and context.world["world"] == "real":
+        print(f"  missing {' '.join(missing)}; expected {', '.join(task.files[split])}")
+        for url, size, sha in task.urls:
+            print(f"    {url}  {size or 'size unknown'}  sha256 {sha or 'unknown'}")
+
+
+def print_list(context: runs.Context) -> None:
+    """The datasheet with each data set's status on disk."""
+    print("| task | kind | group | metric | train | evaluated on | languages found | licence |")
+    print("|---|---|---|---|---|---|---|---|")
+    english = context.world["english"]
+    for task in tasks.TASKS.values():
+        has_train = bool(tasks.find(task, context.data, "train", english))
+        found = tasks.languages(task, context.data, task.eval_split)
+        train = "found" if has_train else "missing" if "train" in task.files else (
+            f"of {', '.join(task.train_on)}" if task.train_on else "none")
+        cells = (task.name, task.kind, task.group, task.metric, f"{train} ({task.sizes})",
+                 task.eval_split, " ".join(found) or "missing", task.licence)
+        print("| " + " | ".join(cells) + " |")
+
+
+def check_all(context: runs.Context) -> None:
+    """Read every file found, load the weights, test the vocabulary, fill masks."""
+    for task in tasks.TASKS.values():
+        for split in task.files:
+            for lang in tasks.languages(task, context.data, split):
+                loaded = tasks.load(task, context.data, split, lang)
+                note = "" if loaded.labelled else ", no labels"
+                print(f"{task.name} {split} {lang}: {len(loaded.examples):,} examples{note}")
+    config, state, vocabulary, mlm_head = weights.load_encoder(context.model)
+    tokenizer = data.Tokenizer(vocabulary)
+    evaluation.check_fit(tokenizer, config, context.model)
+    print(f"weights: {config}, {len(state)} tensors; vocabulary: {tokenizer.vocab_size:,} ids")
+    if not mlm_head:
+        print("no masked-LM head in the weights: no mask filled")
+        return
+    head = make_head("mlm", config, 0, seed=0)
+    head.load_state_dict(mlm_head)
+    model = Model(make_encoder(config, state), {"mlm": head}).to(context.hardware.device)
+    texts = context.world.get("fill_mask", FILL_MASK)
+    print("\n".join(evaluation.fill_masks(model, tokenizer, texts, context.hardware)))
+
+
+def predict_file(given, context: runs.Context) -> None:
+    """Answers of a finished run for one file in its task's format, in the submission format."""
+    folder, path = Path(given.predict[0]), Path(given.predict[1])
+    config = read_json(folder / "config.json")
+    task, head = tasks.get(config["key"]["target"]), config["key"]["head"]
+    stage = Path(config["paths"]["stage"])
+    if not (stage / "config.json").exists():
+        raise UserError("this run kept no encoder; run it again with --keep", stage)
+    labels = tasks.labels(tasks.get(head or task.name), Path(config["paths"]["data"]))
+    examples = [e for e in task.reader([path], None, labels) if e is not None]
+    model, tokenizer = evaluation.load_model(stage, head, task, len(labels))
+    model.to(context.hardware.device)
+    depth = config["key"]["layer"] or evaluation.default_depth(model.encoder)
+    answers = evaluation.predict(model, head, task, examples, tokenizer, labels, context.hardware,
+                                 depth)
+    print(metrics.format_answers(task.kind, examples, answers), end="")
+
+
+def dispatch(given) -> None:
+    check_given(given)
+    context = make_context(given)
+    notice = context.world.get("notice", "")
+    if notice and not given.predict:
+        print(notice)
+    if given.list:
+        print_list(context)
+    elif given.check:
+        check_all(context)
+    elif given.predict:
+        predict_file(given, context)
+    elif given.dry_run:
+        print_plan(given, context)
+    else:
+        run_all(given, context)
+    if notice and not given.predict:
+        print(notice)
+
+
+def main(arguments=None) -> int:
+    """Exit codes: 0 done, 1 a bug here, 2 a problem the user can mend, 3 numbers not finite,
+    130 and 143 stopped by a signal after saving."""
+    parser, given = parse(arguments)
+    try:
+        dispatch(given)
+        return 0
+    except Stopped as stopped:
+        log("saved; the same command goes on from here")
+        return stopped.args[0]
+    except (UserError, NotFinite, torch.OutOfMemoryError) as problem:
+        if given.debug:
+            traceback.print_exc()
+        hint = (" Use a smaller --micro-tokens or --checkpoint-activations: same result."
+                if isinstance(problem, torch.OutOfMemoryError) else "")
+        print(f"error: {str(problem).splitlines()[0]}{hint}", file=sys.stderr)
+        return 3 if isinstance(problem, NotFinite) else 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""What the benchmarks share: settings, interleaved medians, the GEMM peak, the peer and its batches.
+
+A benchmark compares two sides in one process: rounds that alternate between the sides, the median
+of each. On the CPU the measure is process CPU time of one thread on one core, which other users of
+the machine disturb least. The peer is transformers, installed beside torch in a scratch environment
+(pip install transformers==5.23.0 protobuf).
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1",
+                  TRANSFORMERS_VERBOSITY="error", HF_HUB_OFFLINE="1")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import transformers
+from torch.nn.utils.rnn import pad_sequence
+
+import data
+import tasks
+import weights
+from model import Config, Model, make_encoder, make_head
+
+SHAPES = {"base": (768, 12), "large": (1024, 16)}          # hidden size, heads
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}        # autocast type
+
+
+def start(description: str, **options) -> argparse.Namespace:
+    """Parse `DATA --name value ...` (options: name -> default), pin to one core, print settings."""
+    parser = argparse.ArgumentParser(description=description,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("DATA", nargs="?", type=Path, default=ROOT.parent / "shared" / "data",
+                        help="folder with squad/ and xlmr/ (default: ../shared/data)")
+    for name, default in options.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    chosen = " ".join(f"{k} {v}" for k, v in vars(given).items() if k != "DATA")
+    print(f"{Path(sys.argv[0]).name}: {chosen}\n1 thread on 1 core, process CPU time, {cpu_name()}, "
+          f"fp32 matmul precision {torch.get_float32_matmul_precision()}\n"
+          f"Python {platform.python_version()}, torch {torch.__version__}, transformers "
+          f"{transformers.__version__}, numpy {np.__version__}\n")
+    return given
+
+
+def cpu_name() -> str:
+    """Model and the half-precision units that decide how fast bf16 can be."""
+    lines = Path("/proc/cpuinfo").read_text().split("\n")
+    facts = {line.split(":")[0].strip(): line.split(":")[1] for line in lines if ":" in line}
+    units = [u for u in ("avx512f", "avx512_bf16", "amx_bf16") if u in facts["flags"].split()]
+    return f"{facts['model name'].strip()} ({' '.join(units)})"
+
+
+def interleave(sides: dict, rounds: int) -> dict[str, float]:
+    """Median CPU seconds of each side (name -> function), after one warm-up of each."""
+    times = {name: [] for name in sides}
+    for turn in range(rounds + 1):
+        for name, run in sides.items():
+            began = time.process_time()
+            run()
+            if turn:
+                times[name].append(time.process_time() - began)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def check(what: str, value: float, bar: float, at_most: bool = False, form: str = ".2f") -> None:
+    """Print a measured value beside its bar."""
+    holds = value <= bar if at_most else value >= bar
+    print(f"{'holds ' if holds else 'MISSED'}  {what}: {value:{form}} "
+          f"(bar {'<=' if at_most else '>='} {bar})")
+
+
+def gemm_peak(dtype: torch.dtype, hidden: int) -> float:
+    """FLOP/s of the fastest of the encoder's matrix shapes at 2,048 tokens, median of 7."""
+    sides = {}
+    for name, inner, outer in (("square", hidden, hidden), ("up", hidden, 4 * hidden),
+                               ("down", 4 * hidden, hidden)):
+        x, w = torch.randn(2048, inner, dtype=dtype), torch.randn(outer, inner, dtype=dtype)
+        sides[name] = (lambda x=x, w=w: F.linear(x, w)), 2 * 2048 * inner * outer
+    times = interleave({name: run for name, (run, _) in sides.items()}, 7)
+    return max(flops / times[name] for name, (_, flops) in sides.items())
+
+
+def useful_flops(config: Config, lengths, passes: int) -> float:
+    """FLOPs of the encoder's layers on real tokens: 2 per weight, 4 T H for attention.
+
+    passes: 1 forward, 3 forward + backward. Embeddings, norms and heads are not counted.
+    """
+    hidden, lengths = config.hidden_size, np.asarray(lengths, float)
+    linear = 2 * (4 * hidden ** 2 + 2 * hidden * config.intermediate_size) * lengths.sum()
+    return passes * config.num_layers * (linear + 4 * hidden * (lengths ** 2).sum())
+
+
+def squad_features(folder: Path):
+    """(task, examples, tokenizer, features) of the real SQuAD training file."""
+    task = tasks.get("squad")
+    examples = tasks.load(task, folder, "train", "en").examples
+    tokenizer = data.Tokenizer(folder / "xlmr" / "sentencepiece.bpe.model")
+    return task, examples, tokenizer, data.featurize(task, examples, tokenizer, train=True)
+
+
+def peer_and_ours(folder: Path, shape: str, layers: int, vocab_size: int = 250_002):
+    """transformers' XLM-R for questions (sdpa, random weights) and our model with the same weights,
+    which go through save_pretrained and weights.load_encoder."""
+    hidden, heads = SHAPES[shape]
+    torch.manual_seed(0)
+    peer = transformers.XLMRobertaForQuestionAnswering(transformers.XLMRobertaConfig(
+        vocab_size=vocab_size, hidden_size=hidden, num_hidden_layers=layers, type_vocab_size=1,
+        num_attention_heads=heads, intermediate_size=4 * hidden, max_position_embeddings=514,
+        layer_norm_eps=1e-5, attn_implementation="sdpa"))
+    with tempfile.TemporaryDirectory() as saved:
+        peer.save_pretrained(saved)
+        os.symlink((folder / "xlmr" / "sentencepiece.bpe.model").resolve(),
+                   Path(saved) / "sentencepiece.bpe.model")
+        config, state, _, _ = weights.load_encoder(saved)
+        head = make_head("span", config, 2, seed=0)
+        head.load_state_dict(weights.load_head(saved, "span"))
+    return peer, Model(make_encoder(config, state), {"squad": head})
+
+
+def padded(f: data.Features, items: np.ndarray, longest: int = 0) -> dict[str, torch.Tensor]:
+    """The same sequences as transformers' collator gives them, padded to the longest or further."""
+    batch = data.make_batch(f, items)
+    rows = torch.from_numpy(batch.input_ids).long().split(batch.lengths)
+    ids = pad_sequence(rows, batch_first=True, padding_value=data.PAD)
+    ids = F.pad(ids, (0, max(0, longest - ids.shape[1])), value=data.PAD)
+    begin, end = torch.from_numpy(batch.target).T
+    return {"input_ids": ids, "attention_mask": (ids != data.PAD).long(),
+            "start_positions": begin, "end_positions": end}
+
+
+def share_useful(batches: list[dict]) -> float:
+    """Real tokens among all, in padded batches."""
+    masks = [b["attention_mask"] for b in batches]
+    return sum(m.sum().item() for m in masks) / sum(m.numel() for m in masks)

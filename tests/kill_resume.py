@@ -1,0 +1,132 @@
+"""Kill -9 a run again and again at drawn moments, resume it, compare every byte of the results.
+
+    python tests/kill_resume.py [--kills 20] [--seed 0] [--break moments|counters]
+
+The run is the toy command with few steps. Each life of it is a forked process that kills itself at
+its n-th event, n drawn over the whole run; events are training and evaluation batches and every
+fsync, rename and unlink, so that kills fall into training, evaluation and the save itself. When a
+life gets to the end, its weights, prediction files, scores and logs must equal those of a run that
+was never killed. --break damages the resume on purpose: the comparison must then fail.
+Prints `N kills, M of M runs identical`; exit 1 if any differs.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+import data  # noqa: E402
+import stilts  # noqa: E402
+import train  # noqa: E402
+
+COMMAND = ["--inter", "squad", "--target", "tydiqa", "--limit", "30", "--no-baseline",
+           "--set", "steps=24", "--set", "evaluations=4", "--set", "batch_size=4"]
+
+
+def count_events(kill_at: int) -> list[int]:
+    """Make every event count; at number `kill_at` this process dies without a word."""
+    seen = [0]
+
+    def counted(function):
+        def wrapper(*args, **kwargs):
+            seen[0] += 1
+            if seen[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+        return wrapper
+
+    for owner, name in ((data, "assemble"), (os, "fsync"), (os, "rename"), (os, "replace"),
+                        (os, "unlink"), (os, "rmdir")):
+        setattr(owner, name, counted(getattr(owner, name)))
+    return seen
+
+
+def damage(what: str) -> None:
+    """A resume that forgets something, as negative control."""
+    whole = train.resume
+
+    def resume(folder, setup):
+        state = whole(folder, setup)
+        if what == "moments":
+            setup.optimizer.state.clear()
+        elif state.counters:
+            state.counters = {name: count + 1 for name, count in state.counters.items()}
+        return state
+
+    train.resume = resume
+
+
+def live(out: Path, kill_at: int, broken: str) -> int:
+    """One life of the run in a forked process; its exit status, or -9. The last life counts."""
+    child = os.fork()
+    if child == 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        seen = count_events(kill_at)
+        if broken:
+            damage(broken)
+        code = stilts.main([*COMMAND, "--out", str(out), "--threads", "1"])
+        (out / "events").write_text(str(seen[0]))
+        os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status)
+
+
+def results(out: Path) -> dict[str, str]:
+    """File -> sha256 of what a run leaves: logs without their clock."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.is_dir() or path.name in ("lock", "config.json", "events"):
+            continue
+        content = path.read_bytes()
+        if path.name == "train.jsonl":
+            rows = [json.loads(line) for line in content.decode().split("\n") if line]
+            content = json.dumps([{k: v for k, v in r.items() if k != "seconds"}
+                                  for r in rows]).encode()
+        found[name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--break", dest="broken", choices=("moments", "counters"), default="")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    draw = random.Random(given.seed)
+    folder = Path(tempfile.mkdtemp())
+    assert live(folder / "whole", 0, "") == 0, "the uninterrupted run failed"
+    events = int((folder / "whole/events").read_text())
+    whole = results(folder / "whole")
+    kills = runs = same = 0
+    while kills < given.kills:
+        out = folder / f"run{runs}"
+        while (status := live(out, draw.randint(1, events * 2 // 3), given.broken)) == -9:
+            kills += 1
+        assert status == 0, f"a resumed run ended with {status}"
+        runs += 1
+        different = [n for n, sha in results(out).items() if whole.get(n) != sha]
+        different += [n for n in whole if n not in results(out)]
+        same += not different
+        if different:
+            print(f"run {runs}: {len(different)} files differ, as {different[0]}")
+    shutil.rmtree(folder)
+    print(f"{kills} kills over {events} events, {same} of {runs} runs identical")
+    return 0 if same == runs else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

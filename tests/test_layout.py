@@ -1,0 +1,139 @@
+"""The shape of the project: budgets, arrows, dead flags and functions, README's numbers.
+
+    pytest tests/test_layout.py
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+ROOMS = {                     # room -> rooms of ours that it may import
+    "readers": set(),
+    "model": set(),
+    "tasks": {"readers"},
+    "metrics": {"readers"},
+    "data": {"readers", "tasks"},
+    "weights": {"readers", "model"},
+    "eval": {"readers", "tasks", "data", "model", "weights", "metrics"},
+    "train": {"readers", "tasks", "data", "model", "weights", "metrics", "eval"},
+    "runs": {"readers", "tasks", "data", "model", "weights", "metrics", "eval", "train"},
+    "stilts": {"readers", "tasks", "data", "model", "weights", "metrics", "eval", "train", "runs"},
+}
+ALL_ROOMS = 4400              # lines of all rooms together
+AUDIT_PATH = 1200             # lines that `--inter squad --target tydiqa` executes
+PARSED = {name: ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")) for name in ROOMS}
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def python_files() -> list[Path]:
+    return [*(ROOT / f"{name}.py" for name in ROOMS), *sorted((ROOT / "toy").glob("*.py"))]
+
+
+def functions(tree):
+    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+
+
+def complexity(function) -> int:
+    """McCabe's number, as ruff's C901 counts it."""
+    branches = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.comprehension, ast.match_case)
+    return 1 + sum(isinstance(n, branches) for n in ast.walk(function))
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: p.name)
+def test_file_and_function_budgets(path):
+    text = lines(path)
+    assert len(text) <= 500
+    assert [i for i, line in enumerate(text, 1) if len(line) > 100] == []
+    for f in functions(ast.parse("\n".join(text))):
+        assert f.end_lineno - f.lineno < (80 if f.name == "train" else 40), f.name
+        assert complexity(f) <= 10, f.name
+
+
+def test_all_rooms_together():
+    assert sum(len(lines(ROOT / f"{name}.py")) for name in ROOMS) <= ALL_ROOMS
+
+
+def test_no_other_rooms():
+    assert {p.stem for p in ROOT.glob("*.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_arrows_point_one_way(name):
+    imported = set()
+    for node in ast.walk(PARSED[name]):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    assert imported & set(ROOMS) <= ROOMS[name]
+    allowed = set(sys.stdlib_module_names) | {"torch", "numpy", "sentencepiece", "tqdm"} | set(ROOMS)
+    assert imported <= allowed
+    if name in ("readers", "tasks", "metrics"):
+        assert "torch" not in imported
+
+
+def test_every_flag_is_read():
+    import stilts
+    parser, _ = stilts.parse([])
+    flags = {action.dest for action in parser._actions} - {"help"}
+    text = "".join((ROOT / f"{name}.py").read_text(encoding="utf-8") for name in ROOMS)
+    assert {f for f in flags if not re.search(rf"given\.{f}\b", text)} == set()
+    assert len(flags) <= 25
+
+
+def test_every_function_is_used():
+    sources = python_files() + sorted((ROOT / "tests").glob("*.py"))
+    text = "\n".join(p.read_text(encoding="utf-8") for p in sources)
+    for name, tree in PARSED.items():
+        for f in functions(tree):
+            if not f.name.startswith("__") and f.name != "forward":
+                assert len(re.findall(rf"\b{f.name}\b", text)) > 1, f"{name}.{f.name}"
+
+
+def test_kinds_agree():
+    import data
+    import eval as evaluation
+    import metrics
+    import model
+    import tasks
+    kinds = {task.kind for task in tasks.TASKS.values()}
+    assert kinds == set(data.FEATURIZE) == set(model.HEADS) == set(model.LOSSES) == set(
+        evaluation.DECODE)
+    assert kinds - set(metrics.EXTENSION) <= {"mlm"}
+    used = {task.metric for task in tasks.TASKS.values()} - {""}
+    assert used <= set(metrics.METRICS) and set(metrics.METRICS) == set(metrics.MAIN)
+
+
+def test_nothing_outside_the_datasheet_is_keyed_by_a_tasks_name():
+    import tasks
+    kinds = {task.kind for task in tasks.TASKS.values()}
+    for name, tree in PARSED.items():
+        if name != "tasks":
+            literals = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+            assert literals & (set(tasks.TASKS) - kinds) == set(), name
+
+
+def test_readmes_line_counts_are_true():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    claimed = dict(re.findall(r"\| `(\w+)\.py` \| (\d+) \|", readme))
+    assert claimed == {name: str(len(lines(ROOT / f"{name}.py"))) for name in ROOMS}
+
+
+def test_the_audit_path_is_short_and_readme_states_it(tmp_path):
+    """Distinct lines of ours that the main command executes, counted by sys.settrace."""
+    command = [sys.executable, ROOT / "tests/audit_path.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    count = int(done.stdout.split("\n")[-2].split()[0])
+    assert count < AUDIT_PATH
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{count} lines" in readme

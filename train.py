@@ -1,0 +1,407 @@
+"""The training room, neighbour of stilts.py: one loop for fine-tuning, multi-task and masked LM.
+
+The batch of a step, its dropout and its masks are pure functions of (seed, step), so a checkpoint
+is model + optimizer + counters and a resumed stage equals an uninterrupted one bit for bit.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import data
+import eval as evaluation
+import metrics
+import tasks
+import weights
+from model import LOSSES, ActiveVocabulary, Model, clip_gradients, make_optimizer
+from readers import UserError, read_json
+
+CAP = 2 ** 17                  # examples-proportional sampling with a cap (Phang et al. 2020)
+
+
+class Stopped(Exception):
+    """A signal arrived and the state is saved; args[0] is the exit code."""
+
+
+class NotFinite(Exception):
+    """The loss or the gradient is not a number; raised before the optimizer step."""
+
+
+def log(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+
+
+@dataclass
+class Part:
+    """One task inside a stage: its data on both sides, and the order of its training items."""
+
+    task: tasks.Task
+    labels: tuple
+    values: dict                            # resolved settings, without origins
+    features: data.Features
+    order: data.Order
+    dev: list = field(default_factory=list)
+    dev_features: data.Features | None = None
+
+    @property
+    def size(self) -> int:
+        """Training items, at most CAP: decides how often a task is drawn and for how long."""
+        return min(len(self.order.lengths), CAP)
+
+
+def stage_steps(parts: dict[str, Part], settings: dict) -> int:
+    """Optimizer steps of a stage: given, or the epochs of all its tasks together."""
+    return settings["steps"] or sum(
+        math.ceil(p.values["epochs"] * math.ceil(p.size / p.values["batch_size"]))
+        for p in parts.values())
+
+
+@dataclass
+class State:
+    """Everything a resumed stage needs besides tensors."""
+
+    step: int = 0
+    evaluated: int = -1                     # last step whose dev score is known
+    best: list = field(default_factory=lambda: [-math.inf, -1])           # score, step
+    decay: float = 1.0                      # product of (1 - rate * weight_decay) so far
+    counters: dict = field(default_factory=dict)                          # batches drawn per task
+    skipped: int = 0                        # fp16 steps skipped in a row
+    scaler: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all steps of a stage share."""
+
+    model: Model
+    parts: dict[str, Part]
+    settings: dict                          # lr, weight_decay, warmup, clip, beta2, mask_rate ...
+    seed: int
+    tokenizer: data.Tokenizer
+    hardware: evaluation.Hardware
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    vocabulary: ActiveVocabulary | None     # None: the whole token table is trained
+
+
+def make_setup(model: Model, parts, settings, seed, tokenizer, hardware) -> Setup:
+    """Put the model on its device and make its optimizer; MLM's softmax needs the whole table."""
+    vocabulary = None
+    if all(p.task.kind != "mlm" for p in parts.values()):
+        pools = [f.pieces for p in parts.values() for f in (p.features, p.dev_features)]
+        special = [data.BOS, data.PAD, data.EOS, data.UNK, tokenizer.mask_id]
+        ids = np.unique(np.concatenate([*pools, np.array(special, np.int32)]))
+        vocabulary = ActiveVocabulary(model.encoder, torch.from_numpy(ids))
+    model.to(hardware.device)
+    optimizer = make_optimizer(model, settings["weight_decay"], (0.9, settings["beta2"]))
+    scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.dtype == torch.float16)
+    return Setup(model, parts, settings, seed, tokenizer, hardware, optimizer, scaler, vocabulary)
+
+
+def train(setup: Setup, total: int, folder: Path, stop) -> Path:
+    """The one training loop: fine-tuning, multi-task, masked language modelling.
+
+    total: optimizer steps; folder: the stage's, continued from its newest complete checkpoint;
+    stop(): the exit code of a signal that arrived, or 0. Returns the folder of the best checkpoint
+    by the mean main dev score (ties: the earlier; without any dev score: the last). Raises
+    NotFinite before a step whose loss or gradient is not finite, Stopped after saving.
+    """
+    settings, optimizer, scaler = setup.settings, setup.optimizer, setup.scaler
+    state = resume(folder, setup)
+    count = settings["evaluations"]
+    marks = {max(1, round(total * i / count)) for i in range(1, count + 1)}
+    journal = Journal(folder / "train.jsonl", state)
+    bar = tqdm(total=total, initial=state.step, desc="+".join(setup.parts), unit="step",
+               disable=not sys.stderr.isatty())
+
+    def poll():
+        if stop():
+            save(folder, setup, state)
+            raise Stopped(stop())
+
+    while True:
+        # now and then: score English dev, keep the best
+        if state.step in marks and state.evaluated < state.step:
+            scores = dev_scores(setup, poll)
+            score = sum(scores.values()) / len(scores) if scores else state.step
+            if score > state.best[0]:
+                state.best = [score, state.step]
+            state.evaluated = state.step
+            journal.write({"step": state.step, "dev": scores})
+            save(folder, setup, state)
+        if state.step == total:
+            break
+        poll()
+
+        # one optimizer step
+        name = choose_task(setup.parts, setup.seed, state.step)
+        items = setup.parts[name].order(state.counters.get(name, 0))
+        rate = settings["lr"] * schedule(state.step, total, settings["warmup"])
+        loss, norm = accumulate(setup, name, items, state.step)
+        is_finite = math.isfinite(norm)
+        if not is_finite and (not scaler.is_enabled() or state.skipped >= 20):
+            raise NotFinite(f"step {state.step}: loss {loss}, gradient norm {norm}, task {name}")
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+        # counters last, so that a checkpoint is always between two steps
+        state.skipped = 0 if is_finite else state.skipped + 1
+        state.decay *= 1.0 - rate * settings["weight_decay"] if is_finite else 1.0
+        state.counters[name] = state.counters.get(name, 0) + 1
+        state.step += 1
+        bar.update()
+        journal.step(state.step, total, {"task": name, "loss": loss, "lr": rate, "norm": norm})
+    bar.close()
+    return folder / "ckpt" / checkpoint_name(state.best[1], True)
+
+
+def choose_task(parts: dict[str, Part], seed: int, step: int) -> str:
+    """Task of a step, proportional to min(examples, CAP): a pure function of (seed, step)."""
+    ends = np.cumsum([p.size for p in parts.values()])
+    place = data.stream("task", seed, step).random() * ends[-1]
+    return list(parts)[int(np.searchsorted(ends, place, "right"))]
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """Linear warm-up, then linear to 0 (transformers' get_linear_schedule_with_warmup)."""
+    warm = round(total * warmup)
+    return step / warm if step < warm else (total - step) / max(1, total - warm)
+
+
+def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[float, float]:
+    """Gradients of one step's mean loss, clipped once; returns (loss, norm before clipping).
+
+    The loss is a sum over targets divided by their count in the whole step, so cutting the step
+    into micro-batches changes the order of summation and nothing else.
+    """
+    part, model, hardware = setup.parts[name], setup.model, setup.hardware
+    items = items[np.argsort(part.order.lengths[items], kind="stable")]
+    batches = [data.make_batch(part.features, items[run]) for run in
+               data.cut_by_tokens(part.order.lengths[items], hardware.micro_tokens)]
+    if part.task.kind == "mlm":
+        batches = [data.mask_tokens(b, setup.settings["mask_rate"], setup.tokenizer, setup.seed,
+                                    step) for b in batches]
+    count = max(1, sum(b.count for b in batches))
+    torch.manual_seed(int(data.stream("dropout", setup.seed, step).integers(2 ** 62)))
+    model.train()
+    total = 0.0
+    for batch in batches:
+        if setup.vocabulary:
+            batch.input_ids = setup.vocabulary.lookup[batch.input_ids]
+        batch = batch.to(hardware.device)
+        with hardware.autocast():
+            loss = LOSSES[part.task.kind](model(name, batch), batch) / count
+        setup.scaler.scale(loss).backward()
+        total += loss.detach()
+    setup.scaler.unscale_(setup.optimizer)
+    norm = clip_gradients(model.parameters(), setup.settings["clip"])
+    return float(total), float(norm)
+
+
+def dev_scores(setup: Setup, poll) -> dict[str, float]:
+    """Main score of each task on its English dev subset; masked LM has none."""
+    scores = {}
+    lookup = setup.vocabulary.lookup if setup.vocabulary else None
+    for name, part in setup.parts.items():
+        if part.dev:
+            runs = evaluation.run_model(setup.model, name, part.dev_features, setup.hardware,
+                                        lookup=lookup, poll=poll)
+            answers = evaluation.DECODE[part.task.kind](part.task, runs, part.dev_features,
+                                                        part.dev, part.labels)
+            values = metrics.METRICS[part.task.metric](part.dev, answers)
+            scores[name] = evaluation.task_score(part.task, values)
+    return scores
+
+
+class Journal:
+    """train.jsonl: one line per logged step or dev score; a resumed run cuts what it will redo."""
+
+    def __init__(self, path: Path, state: State):
+        self.path, self.began, self.told = path, time.monotonic(), time.monotonic()
+        kept = []
+        for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
+            row = json.loads(line) if line.endswith("}") else {"step": math.inf}
+            if row["step"] <= (state.evaluated if "dev" in row else state.step):
+                kept.append(line + "\n")
+        write_file(path, "".join(kept))
+
+    def write(self, row: dict) -> None:
+        row = row | {"seconds": round(time.monotonic() - self.began, 2)}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if row.get("dev"):
+            scores = ", ".join(f"{name} {score:.2f}" for name, score in row["dev"].items())
+            log(f"step {row['step']}: English dev {scores}")
+
+    def step(self, step: int, total: int, row: dict) -> None:
+        """Every hundredth of the stage goes to the file; without a terminal a line every 10 s."""
+        if step % max(1, total // 100) == 0 or step == total:
+            self.write({"step": step, **row})
+        if not sys.stderr.isatty() and time.monotonic() - self.told > 10:
+            self.told = time.monotonic()
+            log(f"step {step} of {total}: loss {row['loss']:.3f}")
+
+
+# ---------------------------------------------------------------------- checkpoints of a stage
+
+
+def checkpoint_name(step: int, is_evaluated: bool) -> str:
+    """Sorts by step; an interrupted evaluation leaves `step-N`, a finished one `step-Ne`."""
+    return f"step-{step:08d}{'e' if is_evaluated else ''}"
+
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def save(folder: Path, setup: Setup, state: State) -> None:
+    """Model (full token table), moments and state as one checkpoint; newest two and best stay."""
+    name = checkpoint_name(state.step, state.evaluated == state.step)
+    if (folder / "ckpt" / name).exists():
+        return
+    tensors = {k: v.detach().cpu() for k, v in setup.model.state_dict().items()}
+    if setup.vocabulary:
+        table = setup.vocabulary.table(setup.model.encoder, state.decay)
+        tensors["encoder.tokens.weight"] = table
+    moments = {f"{moment}.{name}": setup.optimizer.state[p][moment].cpu()
+               for name, p in setup.model.named_parameters() if p in setup.optimizer.state
+               for moment in MOMENTS}
+    state.scaler = setup.scaler.state_dict()
+    recorded = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    write_checkpoint(folder / "ckpt", name, {"model": tensors, "state": moments},
+                     asdict(state) | recorded, keep={checkpoint_name(state.best[1], True)})
+
+
+def resume(folder: Path, setup: Setup) -> State:
+    """State of the newest complete checkpoint, its tensors put in place; a fresh State if none."""
+    found = newest_checkpoint(folder / "ckpt")
+    if found is None:
+        return State()
+    written = read_json(found / "state.json")
+    for name, now in (("threads", torch.get_num_threads()), ("torch", torch.__version__)):
+        if written.pop(name) != now:
+            log(f"warning: {name} changed to {now} since the checkpoint: not bit for bit the same")
+    tensors = weights.read_safetensors(found / "model.safetensors")
+    if setup.vocabulary:
+        table = tensors["encoder.tokens.weight"]
+        tensors["encoder.tokens.weight"] = table[setup.vocabulary.ids]
+    setup.model.load_state_dict(tensors)
+    moments = weights.read_safetensors(found / "state.safetensors")
+    for name, p in setup.model.named_parameters():
+        if f"step.{name}" in moments:
+            setup.optimizer.state[p] = {moment: moments[f"{moment}.{name}"].to(p.device, copy=True)
+                                        for moment in MOMENTS}
+    state = State(**written)
+    if setup.scaler.is_enabled():
+        setup.scaler.load_state_dict(state.scaler)
+    log(f"resumed at step {state.step}")
+    return state
+
+
+# ------------------------------------------------------------------------- files on a bad day
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace a file in one step: written aside, flushed to disk, renamed."""
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        with open(aside, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as problem:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"cannot write ({problem.strerror})", path) from None
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a flat folder of our own files; refuses anything with folders in it."""
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def write_checkpoint(parent: Path, name: str, tensors: dict[str, dict], state: dict,
+                     keep: set[str]) -> None:
+    """One complete checkpoint or none: written aside, manifest last, renamed, then older ones go.
+
+    tensors: file stem -> tensors. The newest two and those in `keep` stay.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    aside = parent / f".{name}.part"
+    if aside.exists():
+        remove_folder(aside)
+    try:
+        aside.mkdir()
+        for stem, content in tensors.items():
+            weights.write_safetensors(aside / f"{stem}.safetensors", content)
+        write_file(aside / "state.json", json.dumps(state))
+        files = {p.name: [p.stat().st_size, file_sha256(p)] for p in sorted(aside.iterdir())}
+        write_file(aside / "MANIFEST.json", json.dumps(files, indent=1))
+        os.rename(aside, parent / name)
+    except OSError as problem:
+        remove_folder(aside)
+        raise UserError(f"cannot save ({problem.strerror}); the checkpoint before is intact",
+                        parent / name) from None
+    except UserError:
+        remove_folder(aside)
+        raise
+    sync_folder(parent)
+    for old in complete_checkpoints(parent)[:-2]:
+        if old.name not in keep:
+            remove_folder(old)
+
+
+def complete_checkpoints(parent: Path) -> list[Path]:
+    """Folders that were renamed into place, oldest first."""
+    return sorted(p for p in parent.glob("step-*") if re.fullmatch(r"step-\d{8}e?", p.name))
+
+
+def newest_checkpoint(parent: Path) -> Path | None:
+    """The newest checkpoint whose files agree with its manifest; a damaged one is set aside.
+
+    Raises UserError when there are checkpoints and none is whole: never a silent new start.
+    """
+    found = complete_checkpoints(parent)
+    for folder in reversed(found):
+        try:
+            manifest = read_json(folder / "MANIFEST.json")
+            bad = [name for name, (size, sha) in manifest.items()
+                   if (folder / name).stat().st_size != size or file_sha256(folder / name) != sha]
+        except (OSError, UserError, ValueError) as problem:
+            bad = [str(problem)]
+        if not bad:
+            return folder
+        log(f"warning: {folder}: damaged ({bad[0]}), set aside; trying the one before")
+        folder.rename(folder.with_name(folder.name + ".bad"))
+    if found:
+        raise UserError("no checkpoint is whole; remove the folder to start over", parent)
+    return None
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
