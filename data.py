@@ -6,9 +6,7 @@ Every text is encoded once into one flat pool of pieces; a sequence is two slice
 
     <s> a </s>      or      <s> a </s></s> b </s>
 
-so the windows of a long context, the choices of a question and the parts of a long sentence cost a
-row of a table and no copy. Special tokens are added when a batch is made.
-
+so windows of a context, choices of a question and parts of a long sentence cost a row of a table.
 Letters: P pieces of the pool, S sequences, E examples, N tokens of a batch, B its sequences.
 """
 
@@ -65,17 +63,12 @@ class Tokenizer:
         self.vocab_size = count + 2
         self.shift = np.arange(count, dtype=np.int32) + 1
         self.shift[:3] = UNK, BOS, EOS
-        self.pieces = [self.processor.id_to_piece(i) for i in range(count)]
+        self.pieces = self.processor.id_to_piece(list(range(count)))
         self.lengths = np.array([len(p) for p in self.pieces], np.int32)
         self.starts_word = np.array([p.startswith(WORD_START) for p in self.pieces])
-        if count == 250_000:
-            self.check_known_answers()
-
-    def check_known_answers(self) -> None:
-        """Raise UserError unless the published encodings come out (a damaged model loads too)."""
-        for text, ids in KNOWN_ANSWERS.items():
-            if self.encode([text]).ids.tolist() != ids:
-                raise UserError(f"250,000 pieces, but not XLM-R's ids for {text!r}", self.path)
+        for text, ids in KNOWN_ANSWERS.items() if count == 250_000 else ():
+            if self.encode([text]).ids.tolist() != ids:      # a damaged model can load silently
+                raise UserError(f"250,000 pieces, but not XLM-R's ids for {text!r}", path)
 
     def encode(self, texts: list[str], offsets: bool = False) -> Pieces:
         """Ids without special tokens; with offsets=True also each piece's character range."""
@@ -83,9 +76,7 @@ class Tokenizer:
         bounds = np.zeros(len(texts) + 1, np.int64)
         np.cumsum([len(r) for r in raw], out=bounds[1:])
         flat = np.concatenate(raw) if raw else np.zeros(0, np.int32)
-        begin = end = None
-        if offsets:
-            begin, end = self.find_offsets(texts, flat, bounds)
+        begin, end = self.find_offsets(texts, flat, bounds) if offsets else (None, None)
         return Pieces(self.shift[flat], bounds, begin, end)
 
     def find_offsets(self, texts, flat, bounds):
@@ -383,17 +374,17 @@ class Batch:
     @property
     def count(self) -> int:
         """Targets in this batch, the divisor of its loss."""
-        return int((np.asarray(self.target).reshape(len(self.target), -1)[:, 0] >= 0).sum())
+        return int((self.target.reshape(len(self.target), -1)[:, 0] >= 0).sum())
 
     def to(self, device) -> "Batch":
         """The same batch with input_ids, cu_seqlens, target and positions on the device."""
-        def tensor(x):
-            if x is None:
-                return None
-            t = torch.from_numpy(x)
-            return t.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else t
-        return replace(self, input_ids=tensor(self.input_ids), cu_seqlens=tensor(self.cu_seqlens),
-                       target=tensor(self.target), positions=tensor(self.positions))
+        moved = {}
+        for name in ("input_ids", "cu_seqlens", "target", "positions"):
+            if (array := getattr(self, name)) is not None:
+                tensor = torch.from_numpy(array)
+                tensor = tensor.pin_memory() if device.type == "cuda" else tensor
+                moved[name] = tensor.to(device, non_blocking=True)
+        return replace(self, **moved)
 
 
 def assemble(f: Features, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -428,8 +419,8 @@ def make_batch(f: Features, items: np.ndarray) -> Batch:
         left, right = np.searchsorted(f.words, f.a[sequences].T)
         which, rank = repeat_with_rank(right - left)
         batch.asked = left[which] + rank
-        batch.positions = bounds[which] + 1 + f.words[batch.asked] - f.a[sequences[which], 0]
-        batch.positions = batch.positions.astype(np.int64)
+        place = f.words[batch.asked] - f.a[sequences[which], 0]
+        batch.positions = (bounds[which] + 1 + place).astype(np.int64)
         batch.target = f.target[batch.asked]
     elif f.target is not None:
         batch.target = f.target[f.example[sequences[::f.group]]]
@@ -449,8 +440,9 @@ def cut_by_tokens(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
 def evaluation_batches(f: Features, budget: int):
     """All items once, longest first (memory shows at once), `budget` tokens a batch."""
-    order = np.argsort(-f.item_lengths, kind="stable")
-    for run in cut_by_tokens(f.item_lengths[order], budget):
+    lengths = f.item_lengths
+    order = np.argsort(-lengths, kind="stable")
+    for run in cut_by_tokens(lengths[order], budget):
         yield make_batch(f, order[run])
 
 
@@ -492,38 +484,16 @@ class Order:
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def hash_uniform(*parts) -> np.ndarray:
-    """Numbers in [0, 1) that are a pure function of integer arrays (splitmix64, broadcast)."""
-    state = np.uint64(0)
-    with np.errstate(over="ignore"):
-        for part in parts:
-            state = state ^ np.asarray(part).astype(np.uint64)
-            state = state + np.uint64(0x9E3779B97F4A7C15)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
-    return (state >> np.uint64(11)) * 2.0 ** -53
-
-
 def mask_tokens(batch: Batch, rate: float, tokenizer: Tokenizer, seed: int, step: int) -> Batch:
     """BERT's masking: `rate` of the tokens are asked; of those 80 % become <mask>, 10 % a random
     piece, 10 % stay. Special tokens are never asked. A pure function of (seed, step, sequence)."""
-    which, rank = repeat_with_rank(np.diff(batch.cu_seqlens))
-    ids = batch.input_ids
-    def draw(purpose):
-        return hash_uniform(seed, step, purpose, batch.sequences[which], rank)
-    is_special = (ids == BOS) | (ids == EOS)
-    positions = np.flatnonzero((draw(0) < rate) & ~is_special)
-    fate = draw(1)[positions]
-    random_id = UNK + 1 + (draw(2)[positions] * (tokenizer.mask_id - UNK - 1)).astype(np.int32)
+    draws = np.concatenate([stream("mask", seed, step, int(s)).random((n, 3))
+                            for s, n in zip(batch.sequences, batch.lengths)])
+    ids = batch.input_ids.copy()
+    positions = np.flatnonzero((draws[:, 0] < rate) & (ids != BOS) & (ids != EOS))
     target = ids[positions]
-    masked = ids.copy()
-    masked[positions] = np.where(fate < 0.8, tokenizer.mask_id,
-                                 np.where(fate < 0.9, random_id, target))
-    return replace(batch, input_ids=masked, positions=positions, target=target.astype(np.int64))
-
-
-def hash_subset(examples: list, limit: int) -> list:
-    """At most `limit` examples chosen by hash of their place, in file order."""
-    chosen = np.argsort(hash_uniform(np.arange(len(examples))), kind="stable")[:limit]
-    return [examples[i] for i in np.sort(chosen)]
+    _, fate, choice = draws[positions].T
+    random_id = UNK + 1 + (choice * (tokenizer.mask_id - UNK - 1)).astype(np.int32)
+    ids[positions] = np.where(fate < 0.8, tokenizer.mask_id,
+                              np.where(fate < 0.9, random_id, target))
+    return replace(batch, input_ids=ids, positions=positions, target=target.astype(np.int64))

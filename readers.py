@@ -34,7 +34,7 @@ class UserError(Exception):
 
     def __init__(self, what: str, path=None, line=None):
         self.what, self.line = what, line
-        place = ":".join(str(part) for part in (path, line) if part is not None)
+        place = ":".join(str(part)[-200:] for part in (path, line) if part is not None)
         text = f"{place}: {what}" if place else what
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
         super().__init__(text if len(text) <= 300 else text[:297] + "...")
@@ -247,14 +247,14 @@ def read_squad(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Example
         if all(span.answers == (("", 0),) for span in spans):
             spans = [span._replace(answers=None) for span in spans]
         for span in _locate(spans, path):
-            if TYDIQA_WORDS.get(span.id.split("-")[0], lang) == lang:
+            if lang in (TYDIQA_WORDS.get(span.id.split("-")[0], lang), None):
                 yield span
 
 
 def _locate(spans: list[Span], path) -> list[Span]:
     """The spans, with start -1 for each answer that is not where it is said to be."""
-    located, lost, count = [], [], 0
-    for span in spans:
+    lost, count = [], 0
+    for i, span in enumerate(spans):
         starts = [
             start if text and start >= 0 and span.context.startswith(text, start) else -1
             for text, start in span.answers or ()
@@ -262,12 +262,11 @@ def _locate(spans: list[Span], path) -> list[Span]:
         lost += [f"question {span.row} (id {span.id})"] * starts.count(-1)
         count += len(starts)
         if -1 in starts:
-            span = span._replace(answers=tuple(zip((text for text, _ in span.answers), starts)))
-        located.append(span)
+            spans[i] = span._replace(answers=tuple(zip([text for text, _ in span.answers], starts)))
     if len(lost) > 0.01 * count:
         what = f"{len(lost)} of {count} answers are not at answer_start, counted in code points"
         raise UserError(f"{what}: {', '.join(lost[:3])}", path)
-    return located
+    return spans
 
 
 COLUMNS = (("sentence1", "premise"), ("sentence2", "hypothesis", "hypo"), ("gold_label", "label"))
@@ -284,7 +283,7 @@ def read_pairs(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Example
 
     def rows(path):
         for number, record in read_json_lines(path) if path.suffix == ".jsonl" else _tsv(path):
-            if record.get("language", lang) == lang:
+            if lang in (record.get("language", lang), None):
                 yield number, record
 
     return _each(paths, rows, lambda number, record: _pair(number, record, labels))
@@ -438,8 +437,8 @@ def _ud_row(number: int, line: str) -> tuple[int, list[str]]:
 
 def _ud_words(rows: list, ranks: list[str]) -> list[tuple[int, list[str]]]:
     """(line number, [form, tag]) of each word, multiword tokens in place of their parts."""
-    tokens = {int(row[0]): row for _, row in rows if row[0].isdecimal()}
-    if not tokens or list(tokens) != list(range(1, len(tokens) + 1)):
+    tokens = dict(enumerate((row for _, row in rows if row[0].isdecimal()), 1))
+    if not tokens or any(row[0] != str(token) for token, row in tokens.items()):
         raise UserError("the tokens of this sentence are not numbered 1, 2, 3, ...")
     words, parts = [], range(0)
     for number, row in rows:
@@ -459,7 +458,7 @@ def _top_tag(parts: range, tokens: dict[int, list[str]], ranks: list[str]) -> st
     above = [_count_ancestors(part, tokens) for part in parts]
     tags = [tokens[part][3] for part, count in zip(parts, above) if count == min(above)]
     if len(tags) > 1 and not set(tags) <= set(ranks):
-        raise UserError(f"no rank for one of {', '.join(tags)}, in {parts[0]}-{parts[-1]}")
+        raise UserError(f"no rank for a part of {parts[0]}-{parts[-1]}, {', '.join(tags)}")
     return min(tags, key=ranks.index) if len(tags) > 1 else tags[0]
 
 

@@ -16,6 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -199,9 +200,15 @@ def load_part(name: str, row: str, stage: Stage, context: Context, tokenizer) ->
     part = Part(task, labels, values, features, order)
     if task.kind != "mlm":
         dev = evaluation.load_examples(task, context.data, "dev", english, limit)
-        part.dev = data.hash_subset(dev.examples, SUBSET)
+        part.dev = dev_subset(dev.examples)
         part.dev_features = data.featurize(task, part.dev, tokenizer, labels)
     return part
+
+
+def dev_subset(examples: list) -> list:
+    """At most SUBSET examples, drawn once and for all by their number, in file order."""
+    chosen = data.stream("dev").permutation(len(examples))[:SUBSET]
+    return [examples[i] for i in sorted(chosen)]
 
 
 def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Context):
@@ -289,7 +296,8 @@ def locked(folder: Path):
             file.seek(0)
             raise UserError(f"in use by {file.read().strip()}", folder) from None
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
         file.flush()
         yield
 

@@ -12,6 +12,7 @@ prints what is done. Results go to stdout, logs to stderr.
 """
 
 import argparse
+import difflib
 import os
 import re
 import signal
@@ -38,10 +39,19 @@ FILL_MASK = ("The capital of France is <mask>.", "La capitale de la France est <
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse with one error line, as for every other mistake, and the nearest flag."""
+
+    def error(self, message):
+        wrong = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        near = difflib.get_close_matches(wrong[1], self._option_string_actions, 1) if wrong else ()
+        raise UserError(message + (f" (did you mean {near[0]}?)" if near else ""))
+
+
 def parse(arguments):
     """The flags. Facts of a task are not flags: they are fields of its row, changed by --set."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument_group("what to run").add_argument
     add("--inter", default="none", metavar="TASKS",
         help="intermediate task, several joined by + for multi-task training, or none (default)")
@@ -345,23 +355,32 @@ def dispatch(given) -> None:
 def main(arguments=None) -> int:
     """Exit codes: 0 done, 1 a bug here, 2 a problem the user can mend, 3 numbers not finite,
     130 and 143 stopped by a signal after saving."""
-    parser, given = parse(arguments)
+    given = None
     try:
+        _, given = parse(arguments)
         dispatch(given)
         return 0
     except Stopped as stopped:
         log("saved; the same command goes on from here")
         return stopped.args[0]
-    except (UserError, NotFinite, torch.OutOfMemoryError) as problem:
-        if given.debug:
-            traceback.print_exc()
-        hint = (" Use a smaller --micro-tokens or --checkpoint-activations: same result."
-                if isinstance(problem, torch.OutOfMemoryError) else "")
-        print(f"error: {str(problem).splitlines()[0]}{hint}", file=sys.stderr)
-        return 3 if isinstance(problem, NotFinite) else 2
-    except BrokenPipeError:
+    except BrokenPipeError:                     # `| head` closed the output: results are on disk
         sys.stderr.close()
         return 0
+    except (UserError, NotFinite, OSError, torch.OutOfMemoryError) as problem:
+        if given and given.debug:
+            traceback.print_exc()
+        print(f"error: {one_line(problem)}", file=sys.stderr)
+        return 3 if isinstance(problem, NotFinite) else 2
+
+
+def one_line(problem: Exception) -> str:
+    """What went wrong, where, and what helps."""
+    if isinstance(problem, OSError):
+        return f"{problem.filename}: {problem.strerror}"
+    if isinstance(problem, torch.OutOfMemoryError):
+        return (f"{str(problem).splitlines()[0]} A smaller --micro-tokens or "
+                "--checkpoint-activations need less memory for the same result")
+    return str(problem)
 
 
 if __name__ == "__main__":

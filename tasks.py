@@ -267,6 +267,8 @@ def world(data: Path) -> dict[str, str]:
     record = readers.read_json(path)
     if not isinstance(record, dict) or not {"world", "english"} <= record.keys():
         raise UserError("expected an object with the keys 'world' and 'english'", path)
+    if not re.fullmatch(NAME, str(record["english"])):
+        raise UserError(f"bad language name {record['english']!r}", path)
     return record
 
 
@@ -342,10 +344,11 @@ def labels(task: Task, data: Path) -> tuple[str, ...]:
     if not paths:
         raise UserError(f"the list of labels is missing (expected {task.labels})", data)
     numbers = readers.read_json(paths[0])
-    wanted = {str(number) for number in range(len(numbers))}
-    if not isinstance(numbers, dict) or {str(number) for number in numbers.values()} != wanted:
+    tags = {str(number): tag for tag, number in numbers.items()} if type(numbers) is dict else {}
+    order = [tags.get(str(number)) for number in range(len(numbers) if tags else 0)]
+    if not order or None in order:
         raise UserError("expected an object {tag: number} with the numbers 0, 1, 2, ...", paths[0])
-    return tuple(sorted(numbers, key=lambda tag: int(numbers[tag])))
+    return tuple(order)
 
 
 def load(task: Task, data: Path, split: str, lang: str) -> Split:

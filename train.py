@@ -150,7 +150,8 @@ def train(setup: Setup, total: int, folder: Path, stop) -> Path:
         loss, norm = accumulate(setup, name, items, state.step)
         is_finite = math.isfinite(norm)
         if not is_finite and (not scaler.is_enabled() or state.skipped >= 20):
-            raise NotFinite(f"step {state.step}: loss {loss}, gradient norm {norm}, task {name}")
+            refuse(folder, {"step": state.step, "task": name, "loss": str(loss), "lr": rate,
+                            "norm": str(norm), "items": items.tolist()})
         for group in optimizer.param_groups:
             group["lr"] = rate
         scaler.step(optimizer)
@@ -166,6 +167,13 @@ def train(setup: Setup, total: int, folder: Path, stop) -> Path:
         journal.step(state.step, total, {"task": name, "loss": loss, "lr": rate, "norm": norm})
     bar.close()
     return folder / "ckpt" / checkpoint_name(state.best[1], True)
+
+
+def refuse(folder: Path, facts: dict) -> None:
+    """Stop before a step whose numbers are not finite; the last checkpoint stays as it is."""
+    write_file(folder / "failure.json", json.dumps(facts))
+    raise NotFinite(f"{folder}: step {facts['step']} of {facts['task']}: loss {facts['loss']}, "
+                    f"gradient norm {facts['norm']} (see failure.json). Try a lower lr")
 
 
 def choose_task(parts: dict[str, Part], seed: int, step: int) -> str:

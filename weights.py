@@ -5,9 +5,8 @@
                             <- fairseq archive: model.pt, dict.txt, sentencepiece.bpe.model
     export_hf(folder, ...)  -> Hugging Face folder that transformers opens; load_head reads its head
 
-People fetch weights from forums and mirrors, so every file is a stranger until it is checked; what
-is wrong with it ends in a UserError. Nothing is copied on the way in: tensors are private, writable
-views of the mapped file, so XLM-R Large costs its own size once.
+People fetch weights from mirrors, so every file is a stranger until it is checked; its faults are
+UserErrors. Nothing is copied on the way in: tensors are private, writable views of mapped files.
 """
 
 import argparse
@@ -110,8 +109,8 @@ def _expand(table, column: int, config: Config, classes: int = 0) -> list[tuple]
 # --------------------------------------------------------------------------- safetensors
 # 8 bytes: length of the header; the header, JSON; the tensors' bytes without holes or overlap.
 
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-          "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
+DTYPES = {"I64": torch.int64, "F64": torch.float64, "F32": torch.float32, "I32": torch.int32,
+          "BF16": torch.bfloat16, "F16": torch.float16, "U8": torch.uint8, "BOOL": torch.bool}
 MAX_HEADER = 10_000_000   # bytes; XLM-R Large has 40 kB
 MAX_TENSORS, MAX_LAYERS = 10_000, 500
 
@@ -175,12 +174,13 @@ def _view(data, offset, dtype, shape):
 
 
 def write_safetensors(path, tensors: dict[str, torch.Tensor], metadata={"format": "pt"}) -> None:
-    """Write a .safetensors file: widest dtype first, then by name, so equal input is equal bytes.
+    """Write a .safetensors file, byte for byte the library's: tensors by dtype, then by name.
 
     No tensor is copied unless it is strided or on another device. `path` never exists half-written.
     """
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
-    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    order = list(kinds)
+    names = sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
     header, end = {"__metadata__": metadata}, 0
     for name in names:
         begin, end = end, end + tensors[name].nbytes
@@ -216,7 +216,7 @@ GLOBALS = {    # everything that the pickle of a plain state dict names
 FORBIDDEN = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."    # torch before 1.6
 ZIP_MAGIC = b"PK\x03\x04"
-ZIP_ENTRY = re.compile(r"[^/\\]+/(data\.pkl|version|byteorder|\.format_version"
+ZIP_ENTRY = re.compile(r"[^./\\][^/\\]*/(data\.pkl|version|byteorder|\.format_version"
                        r"|\.storage_alignment|\.data/serialization_id|data/[0-9]+)")
 
 
@@ -319,8 +319,8 @@ def load_encoder(folder) -> tuple[Config, dict[str, torch.Tensor], Path, dict[st
     encoder, head = _take(state, rows, path), {}
     if "lm_head.dense.weight" in state:
         head = _take(state, _expand(HEADS["mlm"][1], HF, config), path)
-    if state:
-        print(f"warning: {path}: {len(state)} not used: {list(state)[:5]}", file=sys.stderr)
+    if state and column == FAIRSEQ:
+        print(f"warning: {path}: not used: {list(state)}", file=sys.stderr)
     return config, encoder, folder / TOKENIZER, head
 
 
@@ -477,10 +477,9 @@ def export_hf(folder, config: Config, encoder: dict, kind: str | None = None,
     content |= {"architectures": [architecture], "torch_dtype": "float32", "use_cache": True,
                 "classifier_dropout": None, "transformers_version": "4.30.2"}
     if classes:
-        names = labels or [f"LABEL_{i}" for i in range(classes)]
+        names = dict(enumerate(labels or [f"LABEL_{i}" for i in range(classes)]))
         assert len(names) == classes, "one label for each class"
-        content |= {"id2label": dict(enumerate(names)),
-                    "label2id": {name: i for i, name in enumerate(names)}}
+        content |= {"id2label": names, "label2id": {name: i for i, name in names.items()}}
     _write_json(folder / "config.json", content)
     if tokenizer:
         _write(folder / TOKENIZER, [Path(tokenizer).read_bytes()])

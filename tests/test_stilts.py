@@ -1,0 +1,238 @@
+"""The command: the README's line, resume, refusals, one error line for every mistake."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import eval as evaluation
+import stilts
+from conftest import ROOT
+from readers import UserError
+
+QUICK = ["--limit", "24", "--set", "steps=4", "--set", "evaluations=2", "--threads", "1"]
+
+
+def run(*arguments, out, code=0, **options):
+    """The command as a process; stdout and stderr."""
+    command = [sys.executable, ROOT / "stilts.py", *arguments, "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+def error_of(*arguments, out):
+    """The one error line of a command that must end with code 2 and no traceback."""
+    stdout, stderr = run(*arguments, out=out, code=2)
+    errors = [line for line in stderr.split("\n") if line.startswith("error: ")]
+    assert len(errors) == 1 and "Traceback" not in stderr, stderr
+    assert len(errors[0]) < 400
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of the main command with few steps."""
+    out = tmp_path_factory.mktemp("main") / "runs"
+    stdout, stderr = run("--inter", "squad", "--target", "tydiqa", *QUICK, out=out)
+    return out, stdout, stderr
+
+
+def test_the_main_command_prints_baseline_and_intermediate(finished):
+    out, stdout, stderr = finished
+    rows = stdout.split("\n")
+    assert rows[0].startswith("TOY: invented languages") and rows[-2] == rows[0]
+    assert any(r.startswith("| none") for r in rows) and any(r.startswith("| squad") for r in rows)
+    assert "LIMITED" in stdout and "zero-shot mean" in stdout and "Traceback" not in stderr
+
+
+def test_what_a_run_leaves(finished):
+    out, _, _ = finished
+    folder = out / "toy--squad--tydiqa--s1--limited"
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["world"] == "toy" and record["limited"] == 24
+    languages = set(record["languages"])
+    files = {p.name for p in (folder / "predictions/tydiqa").iterdir()}
+    assert files == {f"test-{lang}.json" for lang in languages} and len(languages) >= 4
+    config = json.loads((folder / "config.json").read_text())
+    assert {"argv", "torch", "commit", "threads"} <= set(config["recorded"])
+    assert config["values"]["squad"]["squad"]["steps"] == [4, "--set"]
+    assert (folder / "DONE").exists() and not list(out.glob("stages/*/ckpt/*"))
+
+
+def test_the_same_command_again_is_done_and_prints_the_same(finished):
+    out, stdout, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != "lock"}
+    again, stderr = run("--inter", "squad", "--target", "tydiqa", *QUICK, out=out)
+    assert again == stdout and "step" not in stderr
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_second_target_reuses_the_intermediate_stage(finished):
+    out, _, _ = finished
+    _, stderr = run("--inter", "squad", "--target", "tatoeba", "--no-baseline", *QUICK, out=out)
+    assert "stage squad seed 1: done before" in stderr
+
+
+def test_rescoring_agrees_and_notices_a_changed_file(finished, capsys):
+    out, _, _ = finished
+    folder = out / "toy--squad--tydiqa--s1--limited"
+    assert evaluation.main([str(folder)]) == 0
+    record = (folder / "metrics.json").read_text()
+    changed = json.loads(record)
+    lang = next(iter(changed["languages"]))
+    changed["languages"][lang]["f1"] += 1
+    (folder / "metrics.json").write_text(json.dumps(changed))
+    assert evaluation.main([str(folder)]) == 2
+    (folder / "metrics.json").write_text(record)
+    assert "recorded" in capsys.readouterr().err
+
+
+def test_one_examples_walk(finished, capsys):
+    out, _, _ = finished
+    folder = out / "toy--squad--tydiqa--s1--limited"
+    assert evaluation.main([str(folder), "--example", "toy-en:3"]) == 0
+    walk = capsys.readouterr().out
+    for part in ("question:", "context:", "sequence 0: <s>", "</s> </s>", "span ", "no answer",
+                 "answer:", "exact_match"):
+        assert part in walk
+    assert evaluation.main([str(folder), "--example", "toy-en:99999"]) == 2
+
+
+def test_predictions_for_a_file_equal_the_runs_own(finished):
+    out, _, _ = finished
+    folder = out / "toy--squad--tydiqa--s1--limited"
+    config = json.loads((folder / "config.json").read_text())
+    path = next(p for p in config["files"] if "toy-en.dev" in p)
+    stdout, _ = run("--predict", folder, path, out=out)
+    own = json.loads((folder / "predictions/tydiqa/test-toy-en.json").read_text())
+    answers = json.loads(stdout)
+    assert {k: answers[k] for k in own} == own and len(answers) > len(own)
+
+
+def test_seeds_give_mean_and_spread(tmp_path):
+    stdout, _ = run("--inter", "none", "--target", "xnli", "--seed", "1,2", *QUICK,
+                    out=tmp_path / "runs")
+    row = next(line for line in stdout.split("\n") if line.startswith("| none"))
+    assert "| 1,2 |" in row and "±" in row
+
+
+def test_dry_run_list_and_check_write_nothing(tmp_path):
+    out = tmp_path / "runs"
+    plan, _ = run("--inter", "squad", "--target", "tydiqa,udpos", "--dry-run", out=out)
+    assert "(recipe.json)" in plan and "(row squad)" in plan and "steps" in plan
+    assert run("--list", out=out)[0].count("\n|") >= 10
+    check, _ = run("--check", out=out)
+    assert "squad train toy-en" in check and "[" in check.split("\n")[-3]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--inter", "sqad", "--target", "tydiqa"], "unknown task 'sqad' (did you mean squad"),
+    (["--target", "tydiqua"], "did you mean tydiqa"),
+    (["--intre", "squad"], "did you mean --inter"),
+    (["--target", "tydiqa", "--model", "."], "--model and --data belong together"),
+    (["--target", "tydiqa", "--seed", "1,x"], "--seed wants"),
+    (["--target", "tydiqa", "--seed", "1,1", "--limit", "-1"], "; "),
+    (["--target", "tydiqa", "--set", "lr=-1"], "lr=-1.0 (allowed"),
+    (["--target", "tydiqa", "--set", "lr=nan"], "lr=nan"),
+    (["--target", "tydiqa", "--set", "speed=3"], "no such field"),
+    (["--target", "tydiqa", "--set", "batch_size=many"], "expected a number"),
+    (["--target", "tydiqa", "--set", "max_length=4000"], "max_length 4000"),
+    (["--inter", "tatoeba", "--target", "tydiqa"], "no training data"),
+    (["--inter", "squad+squad", "--target", "tydiqa"], "stands twice"),
+    (["--target", "tydiqa", "--split", "moon"], "no split moon"),
+    (["--target", "tydiqa", "--device", "tpu9"], "--device tpu9"),
+    (["--target", "tydiqa", "--model", "missing", "--data", "missing"], "no such data folder"),
+    ([], "nothing to do"),
+])
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, arguments, words):
+    assert words in error_of(*arguments, out=tmp_path / "runs")
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished):
+    out, _, _ = finished
+    before = sorted(p.as_posix() for p in (out / "toy--squad--tydiqa--s1--limited").rglob("*"))
+    line = error_of("--inter", "squad", "--target", "tydiqa", *QUICK, "--set", "tydiqa.epochs=1",
+                    "--set", "tydiqa.lr=0.0001", "--no-baseline", out=out)
+    assert "made with another stages" in line
+    assert before == sorted(p.as_posix() for p in
+                            (out / "toy--squad--tydiqa--s1--limited").rglob("*"))
+
+
+def test_a_folder_that_is_not_ours_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert "not a results folder" in error_of("--target", "tydiqa", *QUICK, out=tmp_path)
+    link = tmp_path / "link"
+    (tmp_path / "real").mkdir()
+    link.symlink_to(tmp_path / "real")
+    assert "not a results folder" in error_of("--target", "tydiqa", *QUICK, out=link)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real", "thesis.txt"]
+
+
+def test_worlds_are_never_mixed(tmp_path):
+    (tmp_path / "data").mkdir()
+    line = error_of("--target", "tydiqa", "--model", ROOT / "toy/encoder", "--data",
+                    tmp_path / "data", out=tmp_path / "runs")
+    assert "never mixed" in line
+
+
+def test_two_processes_on_one_run(finished):
+    import runs
+    out, _, _ = finished
+    folder = out / "toy--squad--tydiqa--s1--limited"
+    with runs.locked(folder):
+        with pytest.raises(UserError, match="in use by process"):
+            with runs.locked(folder):
+                pass
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number, code):
+    arguments = ["--inter", "none", "--target", "udpos", "--set", "steps=3000", "--threads", "1"]
+    command = [sys.executable, ROOT / "stilts.py", *arguments, "--out", tmp_path / "runs"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    journal = None
+    while journal is None and process.poll() is None:     # a line in train.jsonl: steps are made
+        time.sleep(0.1)
+        journal = next((p for p in tmp_path.glob("runs/stages/*/train.jsonl")
+                        if p.read_text()), None)
+    process.send_signal(number)
+    assert process.wait(60) == code
+    assert "saved" in process.stderr.read()
+    saved = list(tmp_path.glob("runs/stages/*/ckpt/step-*"))
+    assert len(saved) == 1
+    step = int(saved[0].name.strip("step-e"))
+    state = json.loads((saved[0] / "state.json").read_text())
+    assert state["step"] == step > 0
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(tmp_path):
+    def small_files():                              # every file ends at 300 kB, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    command = [sys.executable, ROOT / "stilts.py", "--target", "udpos", *QUICK, "--out",
+               tmp_path / "runs"]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_files,
+                          env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("error: ") == 1 and "too large" in done.stderr
+    assert not list(tmp_path.glob("runs/stages/*/ckpt/*"))
+
+
+def test_a_closed_pipe_is_no_error(finished):
+    out, _, _ = finished
+    command = f"'{sys.executable}' '{ROOT / 'stilts.py'}' --list --out '{out}' | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("TOY") and "Traceback" not in done.stderr
+
+
+def test_help_fits_two_screens(capsys):
+    with pytest.raises(SystemExit):
+        stilts.main(["--help"])
+    text = capsys.readouterr().out
+    assert text.count("\n") < 90 and "what to run" in text and "training" in text

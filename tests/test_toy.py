@@ -1,0 +1,175 @@
+"""The toy world: rebuilt bit for bit, readable, and without the shortcuts that would give it away."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+import tasks
+from toy import make
+from toy import world as w
+
+TOY = Path(make.__file__).parent
+DATA = TOY / "data"
+TRAINED = ("squad", "squad2", "mnli", "hellaswag", "ccg", "tydiqa", "udpos", "panx")
+
+
+@pytest.fixture(scope="module")
+def source():
+    """World 0 with all its data sets drawn."""
+    source = w.Source(w.World(0))
+    source.files = make.build(source)
+    return source
+
+
+def examples(name, split, lang):
+    return tasks.load(tasks.get(name), DATA, split, lang).examples
+
+
+def texts(example) -> list[str]:
+    """The running text of an example of any kind."""
+    fields = example._asdict()
+    found = [fields[name] for name in ("text_a", "text_b", "context", "text") if name in fields]
+    found += fields.get("endings", ())
+    return [*found, " ".join(fields["words"])] if "words" in fields else found
+
+
+def meanings(source, example, lang) -> set[frozenset]:
+    """The statements of an example as sets of concepts, which are the same in every language."""
+    concept = {form: name for name, form in source.world.forms[lang].items()}
+    for wh, ending in source.world.suffixes[lang].items():
+        nouns = {"what": w.NOUNS, "where": w.PLACES, "when": w.DAYS}[wh]
+        concept |= {source.world.forms[lang][noun] + ending: noun for noun in nouns}
+    hidden = {"the", "in", "on"}
+    sentences = [part.split() for text in texts(example) for part in text.split(" .")]
+    return {frozenset(concept.get(form, form) for form in words) - hidden - {"."}
+            for words in sentences if words and "?" not in words}
+
+
+# ---- the files
+
+
+def test_data_is_what_the_seed_gives(source):
+    on_disk = {path.relative_to(DATA).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+               for path in DATA.rglob("*") if path.is_file()}
+    built = {name: hashlib.sha256(contents.encode()).hexdigest()
+             for name, contents in source.files.items()}
+    assert on_disk == built
+
+
+def test_another_seed_is_another_world(source):
+    other = w.Source(w.World(1))
+    assert dict(make.tatoeba(other)) != dict(make.tatoeba(w.Source(w.World(0))))
+    assert other.world.forms["toy-lex"] != source.world.forms["toy-lex"]
+
+
+def test_whole_toy_is_below_4_megabytes():
+    files = [path for path in TOY.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert sum(path.stat().st_size for path in files) < 4_000_000
+
+
+def test_every_row_loads_in_every_language():
+    loaded = Counter()
+    for name, task in tasks.TASKS.items():
+        for split in task.files:
+            for lang in tasks.languages(task, DATA, split):
+                assert examples(name, split, lang)
+                loaded[name, split] += 1
+    for name in ("tydiqa", "xnli", "udpos", "panx"):
+        assert loaded[name, "test"] == len(w.LANGUAGES)
+    assert loaded["tatoeba", "test"] == len(w.LANGUAGES) - 1
+    for name in TRAINED:
+        assert loaded[name, "train"]
+
+
+def test_nobody_takes_a_toy_language_for_a_real_one():
+    assert tasks.world(DATA)["world"] == "toy"
+    assert all(lang.startswith("toy-") for lang in w.LANGUAGES)
+    found = {lang for task in tasks.TASKS.values() for split in task.files
+             for lang in tasks.languages(task, DATA, split)}
+    assert found == set(w.LANGUAGES)
+
+
+# ---- what is kept apart
+
+
+def test_languages_share_digits_and_punctuation_only(source):
+    forms = [set(source.world.forms[lang].values()) for lang in w.LANGUAGES]
+    assert len(set().union(*forms)) == sum(map(len, forms))
+
+
+def test_no_test_sentence_stands_in_training_data(source):
+    trained = set()
+    for name in TRAINED:
+        for example in examples(name, "train", w.ENGLISH):
+            trained |= meanings(source, example, w.ENGLISH)
+    for lang in w.LANGUAGES:
+        for example in examples("mlm", "train", lang):
+            trained |= meanings(source, example, lang)
+    seen = Counter()
+    for name in ("tydiqa", "xnli", "udpos", "panx"):
+        for lang in w.LANGUAGES:
+            for example in examples(name, "test", lang):
+                told = meanings(source, example, lang)
+                if name == "xnli":             # the hypothesis is the premise with one other word
+                    told = {max(told, key=len)}
+                assert not told & trained, (name, lang, example)
+                seen.update(told)
+    assert max(seen.values()) == 1             # nor in two test sets, nor in two languages
+
+
+# ---- what gives nothing away
+
+
+def surface(example) -> tuple:
+    """What a reader of lengths, overlap and new words sees of a pair."""
+    a, b = example.text_a.split(), example.text_b.split()
+    return len(a), len(b), len(set(a) & set(b)), len(set(b) - set(a))
+
+
+def new_word(example) -> tuple:
+    return tuple(sorted(set(example.text_b.split()) - set(example.text_a.split())))
+
+
+@pytest.mark.parametrize("features", [surface, new_word])
+def test_inference_cannot_be_read_off_the_surface(features):
+    votes = defaultdict(Counter)
+    for example in examples("mnli", "train", w.ENGLISH):
+        votes[features(example)][example.label] += 1
+    for lang in w.LANGUAGES if features is surface else [w.ENGLISH]:
+        pairs = [*examples("xnli", "test", lang), *examples("xnli", "dev", lang)]
+        guesses = [votes[features(pair)].most_common(1) for pair in pairs]
+        right = sum(bool(guess) and guess[0][0] == pair.label
+                    for guess, pair in zip(guesses, pairs))
+        assert right / len(pairs) < 0.33 + 0.15                    # 3 SD of 100 coin throws
+
+
+def test_type_of_the_answer_does_not_give_it_away(source):
+    """Knowing what is asked for and guessing the sentence is right in less than a third."""
+    for name, split in (("squad", "dev"), ("tydiqa", "test")):
+        chances = []
+        for example in examples(name, split, w.ENGLISH):
+            asked = example.question.split()[0]
+            asked = asked if asked in w.WH else "who"
+            kind = {"what": w.NOUNS, "how-many": w.NUMBERS, "when": w.DAYS}.get(asked)
+            words = [word for sentence in example.context.split(" .") for word in sentence.split()]
+            if kind:
+                candidates = sum(word in kind for word in words)
+            else:
+                candidates = example.context.count(" .")
+            chances.append(1 / candidates)
+        assert sum(chances) / len(chances) < 1 / 3
+
+
+def test_answers_stand_where_they_should():
+    raw = json.loads((DATA / "squad/train-v2.0.json").read_text(encoding="utf-8"))
+    kinds = Counter()
+    for paragraph in raw["data"][0]["paragraphs"]:
+        for qa in paragraph["qas"]:
+            kinds[qa["is_impossible"]] += 1
+            for answer in qa["answers"] + qa.get("plausible_answers", []):
+                at = answer["answer_start"]
+                assert paragraph["context"][at:at + len(answer["text"])] == answer["text"]
+    assert 0.25 < kinds[True] / kinds.total() < 0.42
