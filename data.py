@@ -307,7 +307,8 @@ def answer_pieces(examples, which, contexts, bounds, begin, end) -> np.ndarray:
     spread = base[:-1].repeat(np.diff(bounds))
     first = np.searchsorted(end + spread, start + base[which], "right")
     last = np.searchsorted(begin + spread, stop + base[which], "left") - 1
-    first = np.clip(first, bounds[which], np.maximum(bounds[which + 1] - 1, bounds[which]))
+    first = np.where(start > 0, first, bounds[which])    # a bare word start is part of the text's
+    first = np.minimum(first, np.maximum(bounds[which + 1] - 1, bounds[which]))
     places = np.stack([first, np.maximum(last, first)], 1)
     return np.where((start < 0)[:, None], start[:, None], places)
 

@@ -239,6 +239,7 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
     with locked(folder):
         if (folder / "DONE").exists() and (best / "model.safetensors").exists():
             log(f"stage {names} seed {stage.seed}: done before ({stage.key})")
+            clear_checkpoints(folder)           # in case the end of the stage was cut off
             return best
         (folder / "DONE").unlink(missing_ok=True)
         log(f"stage {names} seed {stage.seed}: {folder}")
@@ -252,11 +253,11 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
         settings = {name: stage.setting(name) for name in (*COMMON, "lr")}
         setup = make_setup(model, parts, settings, stage.seed, tokenizer, context.hardware)
         chosen = train(setup, stage_steps(parts, settings), folder, context.stop)
-        finish_stage(folder, chosen, stage, parts, model.encoder.config, vocabulary)
+        finish_stage(folder, chosen, stage, parts, model.encoder.config, vocabulary, context.world)
     return best
 
 
-def finish_stage(folder: Path, chosen: Path, stage: Stage, parts, config, vocabulary: Path) -> None:
+def finish_stage(folder, chosen: Path, stage: Stage, parts, config, vocabulary: Path, world) -> None:
     """Turn the best checkpoint into an HF folder, mark the stage done, remove its checkpoints."""
     tensors = weights.read_safetensors(chosen / "model.safetensors")
 
@@ -270,10 +271,17 @@ def finish_stage(folder: Path, chosen: Path, stage: Stage, parts, config, vocabu
     head = {"kind": parts[stage.head].task.kind, "head": below(f"heads.{stage.head}."),
             "labels": parts[stage.head].labels} if stage.head else {}
     weights.export_hf(aside, config, below("encoder."), tokenizer=vocabulary, **head)
+    if world["world"] != "real":                # an encoder of this world stays in it
+        write_file(aside / "world.json", json.dumps(world))
     aside.rename(best)
     sync_folder(folder)
     write_file(folder / "DONE", "")
-    for checkpoint in (folder / "ckpt").iterdir():
+    clear_checkpoints(folder)
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """A stage that is done needs its checkpoints no more."""
+    for checkpoint in (folder / "ckpt").glob("*"):
         remove_folder(checkpoint)
 
 

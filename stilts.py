@@ -218,7 +218,8 @@ def own_folder(out: Path) -> None:
         raise UserError("not a results folder of this program (no .stilts in it); use --out", out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+        if not marker.exists():
+            marker.touch()
     except OSError as problem:
         raise UserError(f"cannot write ({problem.strerror})", out) from None
 

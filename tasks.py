@@ -328,9 +328,9 @@ def _names(task: Task, data: Path, pattern: str) -> set[str]:
 
 
 def _held(task: Task, data: Path, paths: list[Path]) -> set[str]:
-    """The row's languages of which a file of several languages holds at least one example."""
-    known = labels(task, data)
-    return {lang for lang in task.languages if any(True for _ in task.reader(paths, lang, known))}
+    """The world's or the row's languages of which a file of several holds at least one example."""
+    known, names = labels(task, data), world(data).get("languages", task.languages)
+    return {lang for lang in names if any(True for _ in task.reader(paths, lang, known))}
 
 
 def labels(task: Task, data: Path) -> tuple[str, ...]:

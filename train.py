@@ -322,16 +322,10 @@ def resume(folder: Path, setup: Setup) -> State:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Replace a file in one step: written aside, flushed to disk, renamed."""
-    aside = path.with_name(f".{path.name}.part")
+    """Replace a text file in one durable step."""
     try:
-        with open(aside, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        weights.write_bytes(path, [text.encode("utf-8")])
     except OSError as problem:
-        aside.unlink(missing_ok=True)
         raise UserError(f"cannot write ({problem.strerror})", path) from None
     sync_folder(path.parent)
 

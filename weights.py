@@ -124,10 +124,11 @@ def read_safetensors(path) -> dict[str, torch.Tensor]:
     """
     with _explain("no safetensors file", path), open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        length = file.read(8)
-        start = 8 + int.from_bytes(length, "little")
-        if start > min(size, MAX_HEADER):
-            raise UserError(f"no weights: {_stranger(length + file.read(92))}", path)
+        head = file.read(100)
+        start = 8 + int.from_bytes(head[:8], "little")
+        _expect(start <= MAX_HEADER, f"no weights: {_stranger(head)}", path)
+        _expect(start <= size, f"cut short (expected {start} bytes or more, found {size})", path)
+        file.seek(8)
         entries = _parse_header(file.read(start - 8), path)
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     begins = [begin for _, _, _, (begin, _) in entries] + [size - start]
@@ -142,9 +143,8 @@ def _parse_header(raw: bytes, path) -> list[tuple]:
     """(name, dtype, shape, offsets) of every tensor, in the order of their bytes."""
     _expect(raw[:1] == b"{", "broken header: it does not begin with {", path)
     header = DECODER.decode(raw.decode("utf-8"))
-    json.dumps(header, ensure_ascii=False).encode("utf-8")    # no half surrogates
     metadata = header.pop("__metadata__", {})
-    _expect(all(isinstance(value, str) for value in metadata.values()), "broken metadata", path)
+    "".join([*header, *metadata, *metadata.values()]).encode("utf-8")    # text, no half surrogates
     _expect(len(header) <= MAX_TENSORS, f"{len(header)} tensors (at most {MAX_TENSORS})", path)
     entries = [_parse_entry(name, entry, path) for name, entry in header.items()]
     return sorted(entries, key=lambda entry: entry[-1])
@@ -153,14 +153,14 @@ def _parse_header(raw: bytes, path) -> list[tuple]:
 def _parse_entry(name, entry, path) -> tuple:
     """Exactly the three fields, of the right types, and as many bytes as the shape needs."""
     good = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
-    _expect(good, f"impossible tensor {name!r}: {entry}", path)
+    _expect(good, f"impossible tensor {name!r}", path)
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     good = (isinstance(kind, str) and isinstance(shape, list) and isinstance(offsets, list)
             and kind in DTYPES and len(shape) <= 8 and len(offsets) == 2
             and all(type(n) is int and n >= 0 for n in shape + offsets)
             and math.prod(n or 1 for n in shape) < 2 ** 48    # the format's own limit
             and offsets[1] - offsets[0] == math.prod(shape) * DTYPES[kind].itemsize)
-    _expect(good, f"impossible or unsupported tensor {name!r}: {entry}", path)
+    _expect(good, f"impossible or unsupported: {name!r} {str(entry)[:150]}", path)
     return name, DTYPES[kind], shape, offsets
 
 
@@ -179,8 +179,7 @@ def write_safetensors(path, tensors: dict[str, torch.Tensor], metadata={"format"
     No tensor is copied unless it is strided or on another device. `path` never exists half-written.
     """
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
-    order = list(kinds)
-    names = sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
+    names = sorted(tensors, key=lambda name: (list(kinds).index(tensors[name].dtype), name))
     header, end = {"__metadata__": metadata}, 0
     for name in names:
         begin, end = end, end + tensors[name].nbytes
@@ -190,10 +189,10 @@ def write_safetensors(path, tensors: dict[str, torch.Tensor], metadata={"format"
     text += b" " * (-len(text) % 8)
     flat = (tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
             for name in names)
-    _write(path, chain([len(text).to_bytes(8, "little"), text], flat))
+    write_bytes(path, chain([len(text).to_bytes(8, "little"), text], flat))
 
 
-def _write(path, pieces) -> None:
+def write_bytes(path, pieces) -> None:
     """Write a file that appears under its name only when it is complete (a full disk: OSError)."""
     part = Path(f"{path}.part")
     try:
@@ -251,8 +250,8 @@ def _scan_zip(file, path) -> None:
         _expect(not odd, f"entries are compressed, or not PyTorch's: {odd[:3]}", path)
         pickles = [name for name in names if name.endswith("/data.pkl")]
         _expect(len(pickles) == 1 and len(set(names)) == len(names), "an entry occurs twice", path)
-        size = os.fstat(file.fileno()).st_size
-        _expect(sum(entry.file_size for entry in entries) <= size, "its entries overlap", path)
+        used = sum(entry.file_size for entry in entries)
+        _expect(used <= os.fstat(file.fileno()).st_size, "its entries overlap", path)
         with archive.open(pickles[0]) as stream:
             _scan_pickle(stream, path)
         broken = archive.testzip()
@@ -427,6 +426,7 @@ def _open_fairseq(folder: Path):
     with _explain("not fairseq's XLM-R", path):
         content = read_pickle(path)
         state, args = _rename(content["model"], short, path), content.get("args")
+        state.pop("lm_head.weight", None)    # tied: it is embed_tokens.weight
         for name in [name for name in state if "in_proj_" in name]:
             for letter, third in zip("qkv", state.pop(name).chunk(3)):    # stacked in old files
                 state[name.replace("in_proj_", f"{letter}_proj.")] = third
@@ -482,7 +482,7 @@ def export_hf(folder, config: Config, encoder: dict, kind: str | None = None,
         content |= {"id2label": names, "label2id": {name: i for i, name in names.items()}}
     _write_json(folder / "config.json", content)
     if tokenizer:
-        _write(folder / TOKENIZER, [Path(tokenizer).read_bytes()])
+        write_bytes(folder / TOKENIZER, [Path(tokenizer).read_bytes()])
         _write_json(folder / "tokenizer_config.json", {
             "tokenizer_class": "XLMRobertaTokenizer", "model_max_length": config.max_length})
 
@@ -496,4 +496,4 @@ def _hf_names(tensors, rows) -> dict[str, torch.Tensor]:
 
 
 def _write_json(path, content: dict) -> None:
-    _write(path, [(json.dumps(content, indent=2, sort_keys=True) + "\n").encode("utf-8")])
+    write_bytes(path, [(json.dumps(content, indent=2, sort_keys=True) + "\n").encode("utf-8")])

@@ -1,39 +1,55 @@
-"""SQuAD text -> training features: ours against transformers' fast tokenizer and run_qa.
+"""SQuAD text -> training features: ours against transformers' fast tokenizer and its run_qa.
 
     python tests/bench_featurize.py [DATA] [--rounds 5] [--questions 88000]
 
-Real questions, real 250,000-piece vocabulary, windows of 384. The peer's `stride` is an overlap, ours
-a step of 128 pieces between windows; it gets, per question length, the overlap that makes the same
-windows, and token ids and answer positions are compared. Its two sides: the tokenizer call alone,
-and run_qa.py's prepare_train_features (labels included, batches of 1,000 as its map() calls it, its
-arrow files left out, in its favour). Assembling all batches of 8 is timed too, on both sides. Last, a file
-of 88,000 questions, 5.8 a context, every context different, is read and featurised in a process of
-its own: memory above the interpreter with its imports.
+Real questions, real 250,000-piece vocabulary, sequences of 384. The peer's `stride` is an overlap,
+ours a step of 128 between windows: the peer gets, per question length, the overlap that makes the
+same windows; ids are compared. Its two sides: the tokenizer call alone, and run_qa.py's
+prepare_train_features (labels included; batches of 1,000 as its map() makes them; the arrow file
+that map() writes is left out, in the peer's favour). Assembling the batches is timed apart, so that
+no work hides there. Last, in a process of its own, a file of 88,000 questions (the slice repeated, a
+running number in each context, 5.8 questions a context) is read and featurised: its memory above
+that of the interpreter with its imports.
 """
 
 import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import transformers
 
 import benchlib
 import data
-import tasks
 
-LENGTH, STEP, QUESTION = 384, 128, 64
+LENGTH, STEP = 384, 128
+MEASURE = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import data, tasks, torch
+torch.set_num_threads(1)
+def peak():      # not getrusage: its maximum is inherited from the process that started this one
+    line = next(x for x in open("/proc/self/status") if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e3
+before, began = peak(), time.process_time()
+task, tokenizer = tasks.get("squad"), data.Tokenizer(Path(sys.argv[3]))
+examples = tasks.load(task, Path(sys.argv[2]), "train", "en").examples
+middle, read = peak(), time.process_time() - began
+f = data.featurize(task, examples, tokenizer, train=True)
+print(f"{len(examples)} questions, {len(f.example)} windows: reading {read:.1f} s, featurising "
+      f"{time.process_time() - began - read:.1f} s; peak {before:.0f} MB with imports, "
+      f"{middle:.0f} MB after reading, {peak():.0f} MB at the end", round(peak() - before), sep="\\n")
+"""
 
 
 def group_by_overlap(examples, tokenizer) -> dict[int, list]:
-    """overlap -> questions whose windows it makes ours; run_qa strips questions on the left."""
+    """overlap -> the questions for which it makes our windows."""
     groups = {}
     for e in examples:
-        size = len(tokenizer.encode([e.question.lstrip()]).ids)
-        assert size <= QUESTION, "transformers does not cut questions"
+        size = len(tokenizer.encode([e.question]).ids)
         groups.setdefault(LENGTH - 4 - size - STEP, []).append(e)
     return groups
 
@@ -43,39 +59,28 @@ def call_peer(peer, questions, contexts, overlap):
                 return_overflowing_tokens=True, return_offsets_mapping=True, padding=False)
 
 
-def columns(examples) -> dict[str, list]:
-    """What a datasets map() hands to run_qa."""
-    return {"question": [e.question for e in examples], "context": [e.context for e in examples],
-            "answers": [{"text": [t for t, _ in e.answers], "answer_start": [s for _, s in e.answers]}
-                        for e in examples]}
-
-
-def prepare_train_features(peer, examples, overlap):
-    """examples/pytorch/question-answering/run_qa.py of transformers, without padding."""
-    examples["question"] = [q.lstrip() for q in examples["question"]]
-    tokenized = call_peer(peer, examples["question"], examples["context"], overlap)
+def prepare_train_features(peer, questions, contexts, answers, overlap):
+    """As in transformers/examples/pytorch/question-answering/run_qa.py, unpadded."""
+    tokenized = call_peer(peer, [q.lstrip() for q in questions], contexts, overlap)
     sample_mapping = tokenized.pop("overflow_to_sample_mapping")
     offset_mapping = tokenized.pop("offset_mapping")
     tokenized["start_positions"], tokenized["end_positions"] = [], []
     for i, offsets in enumerate(offset_mapping):
-        start, end = label(tokenized, i, offsets, examples["answers"][sample_mapping[i]],
-                           tokenized["input_ids"][i].index(peer.cls_token_id))
+        cls_index = tokenized["input_ids"][i].index(peer.cls_token_id)
+        start, end = find_answer(tokenized.sequence_ids(i), offsets, answers[sample_mapping[i]], cls_index)
         tokenized["start_positions"].append(start)
         tokenized["end_positions"].append(end)
     return tokenized
 
 
-def label(tokenized, i, offsets, answers, cls_index):
-    """The inner loop of run_qa: first and last token of the answer, or cls twice."""
-    sequence_ids = tokenized.sequence_ids(i)
-    if len(answers["answer_start"]) == 0:
-        return cls_index, cls_index
-    start_char = answers["answer_start"][0]
-    end_char = start_char + len(answers["text"][0])
+def find_answer(sequence_ids, offsets, answer, cls_index):
+    """run_qa's inner loop: first and last token of the answer, or <s> twice."""
+    text, start_char = answer
+    end_char = start_char + len(text)
     first = 0
     while sequence_ids[first] != 1:
         first += 1
-    last = len(tokenized["input_ids"][i]) - 1
+    last = len(sequence_ids) - 1
     while sequence_ids[last] != 1:
         last -= 1
     if not (offsets[first][0] <= start_char and offsets[last][1] >= end_char):
@@ -87,64 +92,76 @@ def label(tokenized, i, offsets, answers, cls_index):
     return first - 1, last + 1
 
 
-def run_peer(peer, groups, step):
-    """Features of all groups in batches of 1,000 questions."""
-    return [step(peer, columns(part[i:i + 1000]), overlap)
-            for overlap, part in groups.items() for i in range(0, len(part), 1000)]
+def peer_batches(groups):
+    """(questions, contexts, answers, overlap), at most 1,000 questions each."""
+    for overlap, part in groups.items():
+        for i in range(0, len(part), 1000):
+            rows = part[i:i + 1000]
+            yield ([e.question for e in rows], [e.context for e in rows],
+                   [e.answers[0] for e in rows], overlap)
 
 
-def compare(f, groups, examples, features) -> None:
-    """Same windows, ids and labels? A window's label may differ where one answer starts inside a piece."""
+def compare(f, features) -> None:
+    """Windows must be the same; labels may differ where an answer begins inside a piece."""
     theirs = [row for chunk in features for row in zip(
         chunk["input_ids"], chunk["start_positions"], chunk["end_positions"])]
-    place = {e.row: i for i, e in enumerate(examples)}
-    order = {place[e.row]: i for i, e in enumerate(e for part in groups.values() for e in part)}
-    items = sorted(range(len(f.example)), key=lambda s: (order[f.example[s]], f.b[s, 0]))
-    assert len(items) == len(theirs), (len(items), len(theirs))
-    ids, bounds = data.assemble(f, np.array(items))
-    same = [ids[a:b].tolist() == row[0] for a, b, row in zip(bounds, bounds[1:], theirs)]
-    labels = [tuple(f.target[s]) == row[1:] for s, row in zip(items, theirs)]
-    print(f"{len(items)} windows on both sides, ids equal in {sum(same)}, labels in {sum(labels)}")
-
-
-def stored_bytes(f) -> int:
-    return sum(v.nbytes for v in vars(f).values() if isinstance(v, np.ndarray))
+    ids, bounds = data.assemble(f, np.arange(len(f.example)))
+    same = sum(ids[a:b].tolist() == row[0] for a, b, row in zip(bounds, bounds[1:], theirs))
+    labels = sum(tuple(t) == row[1:] for t, row in zip(f.target.tolist(), theirs))
+    print(f"{len(theirs)} windows, ours {len(f.example)}; ids equal in {same}, labels in {labels}")
+    assert len(theirs) == len(f.example) == same
 
 
 def write_many(examples, count: int, path: Path) -> None:
-    """A SQuAD file of `count` questions: the slice repeated, 5.8 questions a context, each numbered."""
-    contexts = {}
+    """A SQuAD file of `count` questions over count / 5.8 contexts, no two contexts alike."""
+    groups = {}
     for e in examples:
-        contexts.setdefault(e.context, []).append(e)
-    paragraphs, written, turn = [], 0, 0
+        groups.setdefault(e.context, []).append(e)
+    groups = list(groups.items())
+    paragraphs, written = [], 0
     while written < count:
-        for context, questions in contexts.items():
-            room = round(5.8 * (len(paragraphs) + 1)) - written
-            chosen = questions[:max(1, min(room, count - written))]
-            number = f" {len(paragraphs)}"
-            paragraphs.append({"context": context + number, "qas": [
-                {"id": f"{turn}-{e.id}", "question": e.question,
-                 "answers": [{"text": t, "answer_start": s} for t, s in e.answers]} for e in chosen]})
-            written += len(chosen)
-            if written >= count:
-                break
-        turn += 1
+        context, questions = groups[len(paragraphs) % len(groups)]
+        due = min(count, round(5.8 * (len(paragraphs) + 1))) - written
+        qas = [{"id": f"{written + i}", "question": e.question, "answers": [
+            {"text": t, "answer_start": s} for t, s in e.answers]}
+            for i, e in enumerate((questions * due)[:due])]
+        paragraphs.append({"context": f"{context} {len(paragraphs)}", "qas": qas})
+        written += due
     path.write_text(json.dumps({"data": [{"title": "", "paragraphs": paragraphs}]}), encoding="utf-8")
-    print(f"{written} questions, {written / len(paragraphs):.2f} a context")
 
 
-MEASURE = """
-import resource, sys, time
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-import data, tasks, torch
-torch.set_num_threads(1)
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before, began = peak(), time.process_time()
-task = tasks.get("squad")
-tokenizer = data.Tokenizer(Path(sys.argv[3]))
-examples = tasks.load(task, Path(sys.argv[2]), "train", "en").examples
-read, after_read = time.process_time(), peak()
-f = data.featurize(task, examples, tokenizer, train=True)
-print(before, after_read, peak(), read - began, time.process_time() - read, len(f.example))
-"""
+def main():
+    given = benchlib.start(__doc__, rounds=5, questions=88_000)
+    task, examples, tokenizer, _ = benchlib.squad_features(given.DATA)
+    groups = group_by_overlap(examples, tokenizer)
+    examples = [e for part in groups.values() for e in part]              # the same order for both
+    peer = transformers.XLMRobertaTokenizer.from_pretrained(given.DATA / "xlmr")
+    f = data.featurize(task, examples, tokenizer, train=True)
+    compare(f, [prepare_train_features(peer, *batch) for batch in peer_batches(groups)])
+    order = data.Order(f.item_lengths, 8, 0, "squad")
+    times = benchlib.interleave({
+        "ours": lambda: data.featurize(task, examples, tokenizer, train=True),
+        "tokenizer call": lambda: [call_peer(peer, q, c, o) for q, c, _, o in peer_batches(groups)],
+        "run_qa": lambda: [prepare_train_features(peer, *batch) for batch in peer_batches(groups)],
+        "ours, all batches of 8": lambda: [data.make_batch(f, order(k)) for k in range(order.per_epoch)],
+    }, given.rounds)
+    for name, seconds in times.items():
+        print(f"{name:24} {seconds:7.3f} s {len(examples) / seconds:8.0f} questions/s")
+    both = times["ours"] + times["ours, all batches of 8"]
+    print(f"with all batches: {times['tokenizer call'] / both:.1f} times the call, "
+          f"{times['run_qa'] / both:.1f} times run_qa without its collation\n")
+    benchlib.check("of the tokenizer call", times["tokenizer call"] / times["ours"], 10)
+    benchlib.check("of run_qa", times["run_qa"] / times["ours"], 14)
+    stored = sum(v.nbytes for v in vars(f).values() if isinstance(v, np.ndarray))
+    benchlib.check("bytes stored a window", stored / len(f.example), 1100, at_most=True)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "squad").mkdir()
+        write_many(examples, given.questions, Path(folder) / "squad" / "train-v1.1.json")
+        told, grown = subprocess.run([sys.executable, "-c", MEASURE, benchlib.ROOT, folder, tokenizer.path],
+                                     check=True, capture_output=True, text=True).stdout.splitlines()
+    print(told)
+    benchlib.check("MB above the interpreter", float(grown), 400, at_most=True)
+
+
+if __name__ == "__main__":
+    main()

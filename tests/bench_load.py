@@ -31,7 +31,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import weights
-from model import Config
+from model import Config, Encoder
 
 TOKENIZER = ROOT.parent / "shared/data/xlmr/sentencepiece.bpe.model"
 PAGE = 1024                                                  # float32 values
@@ -47,8 +47,10 @@ def make(folder: Path, layers: int) -> None:
     """Random weights; prints the peak memory before and after export_hf as JSON."""
     config = Config(250_002, 1024, layers, 16, 4096)
     generator = torch.Generator().manual_seed(0)
-    encoder = {ours: torch.randn(shape, generator=generator).mul_(0.02)
-               for ours, _, shape in weights._expand(weights.ENCODER, weights.HF, config)}
+    with torch.device("meta"):
+        shapes = Encoder(config).state_dict()
+    encoder = {name: torch.empty(like.shape).normal_(std=0.02, generator=generator)
+               for name, like in shapes.items()}
     before = peak()
     weights.export_hf(folder, config, encoder)
     (folder / weights.TOKENIZER).write_bytes(TOKENIZER.read_bytes() if TOKENIZER.exists() else b"x")
@@ -108,7 +110,8 @@ def compare(folder: Path, layers: int, rounds: int, cold: bool) -> None:
                               for key in found[0]}
         print(f"{side:14} {one['cpu']:8.3f} {one['wall']:8.3f} {one['peak'] / 1e9:8.3f} "
               f"{one['peak'] / size:12.3f}")
-    print(f"\nexport_hf: peak memory grew by {(made['after'] - made['before']) / size:.3f} of the file")
+    grown = (made["after"] - made["before"]) / size
+    print(f"\nexport_hf: peak memory grew by {grown:.3f} of the file")
     for ours, other in (("ours, raw", "library"), ("ours", "library"), ("ours", "library + sum")):
         if other in middle:
             ratios = {key: middle[ours][key] / middle[other][key] for key in ("cpu", "wall")}

@@ -9,24 +9,11 @@ Sides (batches of 8, dropout 0.1, no gradient for the token table, same weights)
 Before that logits must agree within 1e-4 on a batch of mixed lengths.
 """
 
-import numpy as np
 import torch
 
 import benchlib
 import data
 from model import LOSSES
-
-BATCH = 8
-
-
-def draw(f, batches: int):
-    """(random batches, length-grouped batches) of item numbers."""
-    rng = data.stream("bench_train")
-    items = rng.permutation(len(f.lengths))
-    pool = items[:50 * BATCH]
-    grouped = pool[np.argsort(f.lengths[pool], kind="stable")].reshape(50, BATCH)
-    places = ((np.arange(batches) + 0.5) * 50 / batches).astype(int)
-    return items[:batches * BATCH].reshape(batches, BATCH), grouped[places]
 
 
 def assert_same_logits(peer, ours, f, items) -> None:
@@ -61,48 +48,44 @@ def main():
     dtype = benchlib.PRECISIONS[given.precision]
     f = benchlib.squad_features(given.DATA)[3]
     peer, ours = benchlib.peer_and_ours(given.DATA, given.shape, given.layers)
-    mixed, grouped = draw(f, given.batches)
+    mixed, grouped = benchlib.draw(f, given.batches)
     assert_same_logits(peer, ours, f, mixed[0])
     for table in (peer.roberta.embeddings.word_embeddings, ours.encoder.tokens):
         table.requires_grad_(False)
     peer.train()
     ours.train()
-    full = [benchlib.padded(f, items, 384) for items in mixed]
-    dynamic = [benchlib.padded(f, items) for items in mixed]
-    sorted_ = [benchlib.padded(f, items) for items in grouped]
-    flat, flat_grouped = ([data.make_batch(f, items).to(torch.device("cpu")) for items in batches]
-                          for batches in (mixed, grouped))
-    sides = {
-        "transformers, padded to 384": (full, lambda: train_peer(peer, full, dtype)),
-        "transformers, dynamic padding": (dynamic, lambda: train_peer(peer, dynamic, dtype)),
-        "transformers, length-grouped": (sorted_, lambda: train_peer(peer, sorted_, dtype)),
-        "ours, random batches": (dynamic, lambda: train_ours(ours, flat, dtype)),
-        "ours, length-grouped": (sorted_, lambda: train_ours(ours, flat_grouped, dtype)),
-    }
-    times = benchlib.interleave({name: run for name, (_, run) in sides.items()}, given.rounds)
-    peak = benchlib.gemm_peak(dtype or torch.float32, ours.encoder.config.hidden_size)
-    report(sides, times, ours.encoder.config, peak, given.precision)
+    peers = {"padded to 384": (mixed, 384), "dynamic padding": (mixed, 0),
+             "length-grouped": (grouped, 0)}
+    sides = {}
+    for name, (batches, longest) in peers.items():
+        rows = [benchlib.padded(f, items, longest) for items in batches]
+        sides[f"transformers, {name}"] = batches, lambda rows=rows: train_peer(peer, rows, dtype)
+    for name, batches in (("random batches", mixed), ("length-grouped", grouped)):
+        flat = [data.make_batch(f, items).to(torch.device("cpu")) for items in batches]
+        sides[f"ours, {name}"] = batches, lambda flat=flat: train_ours(ours, flat, dtype)
+    products = benchlib.gemms(ours.encoder.config, dtype or torch.float32)
+    times = benchlib.interleave({name: run for name, (_, run) in sides.items()}
+                                | {name: run for name, (run, _) in products.items()}, given.rounds)
+    peak = max(flops / times[name] for name, (_, flops) in products.items())
+    report({name: f.lengths[batches].ravel() for name, (batches, _) in sides.items()}, times,
+           ours.encoder.config, peak, given.precision)
 
 
-def report(sides, times, config, peak, precision):
-    print(f"GEMM peak {peak / 1e9:.0f} GFLOP/s\n\n{'':31}  seconds  useful tok/s  useful GFLOP/s  "
-          "of peak  useful share")
-    speed, reached = {}, {}
-    for name, (batches, _) in sides.items():
-        lengths = torch.cat([b["attention_mask"].sum(1) for b in batches]).numpy()
-        flops = benchlib.useful_flops(config, lengths, 3)
-        speed[name] = lengths.sum() / times[name]
-        reached[name] = flops / times[name] / peak
-        share = 1 if name.startswith("ours") else benchlib.share_useful(batches)
-        print(f"{name:31} {times[name]:8.2f} {speed[name]:13.0f} {flops / times[name] / 1e9:15.0f} "
-              f"{reached[name]:8.0%} {share:13.1%}")
+def report(lengths, times, config, peak, precision):
+    print(f"GEMM peak {peak / 1e9:.0f} GFLOP/s\n\n{'':31}  seconds  useful tok/s  GFLOP/s  of peak")
+    speed, share = {}, {}
+    for name, tokens in lengths.items():
+        speed[name] = tokens.sum() / times[name]
+        flops = benchlib.useful_flops(config, tokens, 3) / times[name]
+        share[name] = flops / peak
+        print(f"{name:31} {times[name]:8.2f} {speed[name]:13.0f} {flops / 1e9:8.0f} {share[name]:8.0%}")
     print()
-    ours = "ours, random batches"
-    benchlib.check("of dynamic padding", speed[ours] / speed["transformers, dynamic padding"], 1.9)
-    benchlib.check("of padded to 384", speed[ours] / speed["transformers, padded to 384"], 2.4)
-    grouped = speed["ours, length-grouped"] / speed["transformers, length-grouped"]
-    benchlib.check("of length-grouped", grouped, 1.3)
-    benchlib.check("share of the GEMM peak", reached[ours], {"fp32": 0.85, "bf16": 0.5}[precision])
+    random, peer = "ours, random batches", "transformers, "
+    benchlib.check("of dynamic padding", speed[random] / speed[peer + "dynamic padding"], 1.9)
+    benchlib.check("of padded to 384", speed[random] / speed[peer + "padded to 384"], 2.4)
+    benchlib.check("of length-grouped",
+                   speed["ours, length-grouped"] / speed[peer + "length-grouped"], 1.3)
+    benchlib.check("share of the GEMM peak", share[random], {"fp32": 0.85, "bf16": 0.5}[precision])
 
 
 if __name__ == "__main__":

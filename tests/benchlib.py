@@ -81,15 +81,17 @@ def check(what: str, value: float, bar: float, at_most: bool = False, form: str 
           f"(bar {'<=' if at_most else '>='} {bar})")
 
 
-def gemm_peak(dtype: torch.dtype, hidden: int) -> float:
-    """FLOP/s of the fastest of the encoder's matrix shapes at 2,048 tokens, median of 7."""
-    sides = {}
-    for name, inner, outer in (("square", hidden, hidden), ("up", hidden, 4 * hidden),
-                               ("down", 4 * hidden, hidden)):
-        x, w = torch.randn(2048, inner, dtype=dtype), torch.randn(outer, inner, dtype=dtype)
-        sides[name] = (lambda x=x, w=w: F.linear(x, w)), 2 * 2048 * inner * outer
-    times = interleave({name: run for name, (run, _) in sides.items()}, 7)
-    return max(flops / times[name] for name, (_, flops) in sides.items())
+def gemms(config: Config, dtype: torch.dtype) -> dict:
+    """name -> (five products of 2,048 tokens by an encoder's weight, their FLOPs).
+
+    The fastest is the machine's peak; timed among the rounds, so that both see the same machine.
+    """
+    hidden, inner, sides = config.hidden_size, config.intermediate_size, {}
+    for name, m, n in (("out", hidden, hidden), ("up", hidden, inner), ("down", inner, hidden)):
+        x, w = torch.randn(2048, m, dtype=dtype), torch.randn(n, m, dtype=dtype)
+        sides[f"GEMM {name}"] = (lambda x=x, w=w: [F.linear(x, w) for _ in range(5)],
+                                 5 * 2 * 2048 * m * n)
+    return sides
 
 
 def useful_flops(config: Config, lengths, passes: int) -> float:
@@ -129,6 +131,31 @@ def peer_and_ours(folder: Path, shape: str, layers: int, vocab_size: int = 250_0
     return peer, Model(make_encoder(config, state), {"squad": head})
 
 
+def draw(f: data.Features, batches: int, size: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """(random, length-grouped) batches of windows [batches, size], as training would draw them.
+
+    The random ones are the draw, of 500, most like the whole data in mean length and useful share
+    of padded batches. The grouped ones are evenly spaced among the 50 batches that 50 * size
+    windows give when sorted by length, which is what the Trainer's group_by_length does.
+    """
+    rng = data.stream("benchmark", batches)
+    lengths, count = f.lengths, len(f.lengths)
+
+    def facts(items):
+        return lengths[items].mean(), lengths[items].mean() / lengths[items].max(1).mean()
+
+    typical = facts(rng.permutation(count)[:count // size * size].reshape(-1, size))
+    draws = [rng.permutation(count)[:batches * size].reshape(batches, size) for _ in range(500)]
+    mixed = min(draws, key=lambda items: np.abs(np.divide(facts(items), typical) - 1).sum())
+    pool = rng.permutation(count)[:50 * size]
+    grouped = pool[np.argsort(lengths[pool], kind="stable")].reshape(50, size)
+    places = ((np.arange(batches) + 0.5) * 50 / batches).astype(int)
+    print(f"mean length {typical[0]:.0f} tokens, in padded batches of {size} {typical[1]:.1%} useful; "
+          f"the draw {facts(mixed)[0]:.0f}, {facts(mixed)[1]:.1%}; grouped by length "
+          f"{facts(grouped[places])[0]:.0f}, {facts(grouped[places])[1]:.1%}")
+    return mixed, grouped[places]
+
+
 def padded(f: data.Features, items: np.ndarray, longest: int = 0) -> dict[str, torch.Tensor]:
     """The same sequences as transformers' collator gives them, padded to the longest or further."""
     batch = data.make_batch(f, items)
@@ -138,9 +165,3 @@ def padded(f: data.Features, items: np.ndarray, longest: int = 0) -> dict[str, t
     begin, end = torch.from_numpy(batch.target).T
     return {"input_ids": ids, "attention_mask": (ids != data.PAD).long(),
             "start_positions": begin, "end_positions": end}
-
-
-def share_useful(batches: list[dict]) -> float:
-    """Real tokens among all, in padded batches."""
-    masks = [b["attention_mask"] for b in batches]
-    return sum(m.sum().item() for m in masks) / sum(m.numel() for m in masks)

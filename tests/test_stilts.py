@@ -1,5 +1,7 @@
 """The command: the README's line, resume, refusals, one error line for every mistake."""
 
+import contextlib
+import io
 import json
 import os
 import resource
@@ -28,7 +30,10 @@ def run(*arguments, out, code=0, **options):
 
 def error_of(*arguments, out):
     """The one error line of a command that must end with code 2 and no traceback."""
-    stdout, stderr = run(*arguments, out=out, code=2)
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
+        assert stilts.main([*map(str, arguments), "--out", str(out)]) == 2
+    stderr = stderr.getvalue()
     errors = [line for line in stderr.split("\n") if line.startswith("error: ")]
     assert len(errors) == 1 and "Traceback" not in stderr, stderr
     assert len(errors[0]) < 400

@@ -6,7 +6,6 @@ safetensors installed the exports and the verdicts on mutated files are compared
 """
 
 import argparse
-import io
 import json
 import os
 import pickle

@@ -370,7 +370,7 @@ def mlm(source: Source) -> Files:
         yield f"text/mlm/{lang}.txt", documents(source, lang, number, 0.5, "sample")
 
 
-WORLD = dump({"world": "toy", "english": ENGLISH, "notice": NOTICE})
+WORLD = dump({"world": "toy", "english": ENGLISH, "languages": list(LANGUAGES), "notice": NOTICE})
 
 
 def build(source: Source) -> dict[str, str]:
@@ -441,6 +441,7 @@ def pretrain(source: Source, folder: Path, seed: int) -> None:
         start = Path(work, "random")
         export_hf(start, config, make_encoder(config, seed=seed).state_dict(),
                   tokenizer=vocabulary_file)
+        write_files(start, {"world.json": WORLD})
         for number, (news, steps) in enumerate(STAGES):
             texts = {f"text/mlm/{lang}.txt": documents(source, lang, int(DOCUMENTS * language.text),
                                                        news, f"stage {number}")
