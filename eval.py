@@ -304,10 +304,12 @@ def summarise(task, languages: dict[str, dict], english: str) -> dict:
 def markdown_table(task, split: str, runs: list[dict]) -> str:
     """Languages as columns, one row per intermediate setting; mean and SD over seeds.
 
-    runs: metrics.json dicts of one target. A dagger marks degenerate runs.
+    runs: metrics.json dicts of one target. A dagger marks degenerate runs, (R) XTREME-R's own
+    languages.
     """
     languages, keys = list(runs[0]["languages"]), metrics.MAIN[task.metric]
-    header = ["intermediate", "seeds", *languages, "mean", "zero-shot mean"]
+    names = [f"{lang} (R)" if lang in task.xtreme_r else lang for lang in languages]
+    header = ["intermediate", "seeds", *names, "mean", "zero-shot mean"]
     n = "/".join(str(v["n"]) for v in runs[0]["languages"].values())
     limited = f", LIMITED to {runs[0]['limited']}" if runs[0]["limited"] else ""
     lines = [f"{task.name}, {split}, {' / '.join(keys)}, n = {n}{limited}", "",
@@ -321,7 +323,8 @@ def table_row(inter: str, runs: list[dict], languages, keys) -> str:
     mark = "\u2020" if any(r["degenerate"] for r in runs) else ""
     cells = [inter + mark, ",".join(str(r["seed"]) for r in runs)]
     for lang in languages:
-        cells.append(" / ".join(spread([r["languages"][lang].get(k) for r in runs]) for k in keys))
+        values = [spread([r["languages"][lang].get(k) for r in runs]) for k in keys]
+        cells.append(" / ".join(dict.fromkeys(values) if "no labels" in values else values))
     cells += [spread([r[k] for r in runs]) for k in ("official", "zero_shot")]
     return "| " + " | ".join(cells) + " |"
 

@@ -349,6 +349,9 @@ def describe_run(inter, task, split, seed, stages, context) -> dict:
     if not languages:
         expected = ", ".join(task.files.get(split, ())) or f"no split {split} in this data set"
         raise UserError(f"{task.name} {split}: no files (expected {expected})", context.data)
+    missing = [lang for lang in task.languages if lang not in languages]
+    if missing and context.world["world"] == "real":
+        log(f"{task.name} {split}: no files for {' '.join(missing)}")
     files = {str(p): sha256(p) for lang in languages
              for p in tasks.find(task, context.data, split, lang)}
     head = stages[-1].head if task.train_on else ""

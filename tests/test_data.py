@@ -56,6 +56,18 @@ def test_mask_takes_the_blank_on_its_left(xlmr):
     assert xlmr.piece(250001) == "<mask>" and xlmr.piece(ids[1]) == "▁Paris"
 
 
+def test_the_checker_agrees_with_every_recorded_encoding_and_can_disagree(shared, tmp_path, capsys):
+    import check_tokenizer
+    vocabulary = str(shared / "data/xlmr/sentencepiece.bpe.model")
+    files = sorted(map(str, (shared / "data/oracle").glob("*.jsonl")))
+    assert check_tokenizer.main([vocabulary, *files]) == 0
+    row = read_rows(shared / "data/oracle/oracle_published.jsonl")[0]
+    row["ids"][1] += 1
+    (tmp_path / "wrong.jsonl").write_text(json.dumps(row))
+    assert check_tokenizer.main([vocabulary, str(tmp_path / "wrong.jsonl")]) == 1
+    assert "0 of 1 agree" in capsys.readouterr().out
+
+
 def test_special_strings_in_a_text_are_plain_text(xlmr):
     ids = xlmr.encode(["<s> <mask> </s>"]).ids
     assert not set(ids.tolist()) & {data.BOS, data.EOS, xlmr.mask_id}
@@ -145,6 +157,7 @@ def gold_logits(f):
         logits = torch.full((len(batch.input_ids), 2), -5.0)
         for i, (start, end) in enumerate(batch.target):
             has_answer = start > 0
+            logits[batch.cu_seqlens[i + 1] - 2] = -1.0          # the best of what is no answer
             logits[batch.cu_seqlens[i] + start, 0] = 5.0 if has_answer else 0.0
             logits[batch.cu_seqlens[i] + end, 1] = 5.0 if has_answer else 0.0
         yield batch, logits

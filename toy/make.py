@@ -378,7 +378,14 @@ def build(source: Source) -> dict[str, str]:
     files = {"world.json": WORLD}
     for make in (squad, squad2, mnli, hellaswag, ccg, tydiqa, xnli, udpos, panx, tatoeba, mlm):
         files |= make(source)
-    return files
+    masked = [hide_a_word(files[f"text/mlm/{lang}.txt"]) for lang in list(LANGUAGES)[:5]]
+    return files | {"world.json": dump(json.loads(WORLD) | {"fill_mask": masked})}
+
+
+def hide_a_word(text: str) -> str:
+    """The first sentence of a text with its third word masked, for `stilts.py --check`."""
+    words = text.split(".")[0].split()
+    return " ".join([*words[:2], "<mask>", *words[3:], "."])
 
 
 def write_files(folder: Path, files: dict[str, str]) -> None:
