@@ -253,11 +253,12 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
         settings = {name: stage.setting(name) for name in (*COMMON, "lr")}
         setup = make_setup(model, parts, settings, stage.seed, tokenizer, context.hardware)
         chosen = train(setup, stage_steps(parts, settings), folder, context.stop)
-        finish_stage(folder, chosen, stage, parts, model.encoder.config, vocabulary, context.world)
+        config = model.encoder.config
+        finish_stage(folder, chosen, stage, parts, config, vocabulary, context.world)
     return best
 
 
-def finish_stage(folder, chosen: Path, stage: Stage, parts, config, vocabulary: Path, world) -> None:
+def finish_stage(folder, chosen, stage: Stage, parts, config, vocabulary: Path, world) -> None:
     """Turn the best checkpoint into an HF folder, mark the stage done, remove its checkpoints."""
     tensors = weights.read_safetensors(chosen / "model.safetensors")
 

@@ -3,8 +3,8 @@
     python tests/bench_featurize.py [DATA] [--rounds 5] [--questions 88000]
 
 Real questions, real 250,000-piece vocabulary, sequences of 384. The peer's `stride` is an overlap,
-ours a step of 128 between windows: the peer gets, per question length, the overlap that makes the
-same windows; ids are compared. Its two sides: the tokenizer call alone, and run_qa.py's
+ours a step of 128 between windows: it gets, per question length, the overlap that makes the same
+windows; ids are compared. Its two sides: the tokenizer call alone, and run_qa.py's
 prepare_train_features (labels included; batches of 1,000 as its map() makes them; the arrow file
 that map() writes is left out, in the peer's favour). Assembling the batches is timed apart, so that
 no work hides there. Last, in a process of its own, a file of 88,000 questions (the slice repeated, a
@@ -67,7 +67,8 @@ def prepare_train_features(peer, questions, contexts, answers, overlap):
     tokenized["start_positions"], tokenized["end_positions"] = [], []
     for i, offsets in enumerate(offset_mapping):
         cls_index = tokenized["input_ids"][i].index(peer.cls_token_id)
-        start, end = find_answer(tokenized.sequence_ids(i), offsets, answers[sample_mapping[i]], cls_index)
+        start, end = find_answer(tokenized.sequence_ids(i), offsets, answers[sample_mapping[i]],
+                                 cls_index)
         tokenized["start_positions"].append(start)
         tokenized["end_positions"].append(end)
     return tokenized
@@ -127,7 +128,7 @@ def write_many(examples, count: int, path: Path) -> None:
             for i, e in enumerate((questions * due)[:due])]
         paragraphs.append({"context": f"{context} {len(paragraphs)}", "qas": qas})
         written += due
-    path.write_text(json.dumps({"data": [{"title": "", "paragraphs": paragraphs}]}), encoding="utf-8")
+    path.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}), encoding="utf-8")
 
 
 def main():
@@ -143,7 +144,8 @@ def main():
         "ours": lambda: data.featurize(task, examples, tokenizer, train=True),
         "tokenizer call": lambda: [call_peer(peer, q, c, o) for q, c, _, o in peer_batches(groups)],
         "run_qa": lambda: [prepare_train_features(peer, *batch) for batch in peer_batches(groups)],
-        "ours, all batches of 8": lambda: [data.make_batch(f, order(k)) for k in range(order.per_epoch)],
+        "ours, all batches of 8": lambda: [data.make_batch(f, order(k))
+                                           for k in range(order.per_epoch)],
     }, given.rounds)
     for name, seconds in times.items():
         print(f"{name:24} {seconds:7.3f} s {len(examples) / seconds:8.0f} questions/s")
@@ -157,8 +159,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "squad").mkdir()
         write_many(examples, given.questions, Path(folder) / "squad" / "train-v1.1.json")
-        told, grown = subprocess.run([sys.executable, "-c", MEASURE, benchlib.ROOT, folder, tokenizer.path],
-                                     check=True, capture_output=True, text=True).stdout.splitlines()
+        told, grown = subprocess.run(
+            [sys.executable, "-c", MEASURE, benchlib.ROOT, folder, tokenizer.path], check=True,
+            capture_output=True, text=True).stdout.splitlines()
     print(told)
     benchlib.check("MB above the interpreter", float(grown), 400, at_most=True)
 

@@ -16,10 +16,11 @@ import torch
 import benchlib
 import data
 import train
-from model import (LOSSES, ActiveVocabulary, Config, Model, clip_gradients, make_encoder, make_head,
+from model import (ActiveVocabulary, Config, Model, clip_gradients, make_encoder, make_head,
                    make_optimizer)
 
 DECAY = 0.01
+FP32 = benchlib.Hardware(benchlib.CPU, None, 2048)
 
 
 def active_ids(f, rows: int) -> torch.Tensor:
@@ -30,26 +31,21 @@ def active_ids(f, rows: int) -> torch.Tensor:
     return torch.cat([ids, other[other >= 0][:max(0, rows - len(ids))]]).sort().values
 
 
-def our_step(model, optimizer, batch, dtype, rate: float, lookup=None) -> float:
-    """One step as in train.accumulate; returns the gradient norm before clipping."""
+def our_step(model, optimizer, batch, hardware, rate: float, lookup=None) -> float:
+    """One step as in train.py; returns the gradient norm before clipping."""
     if lookup is not None:
         batch = replace(batch, input_ids=lookup[batch.input_ids])
-    batch = batch.to(torch.device("cpu"))
-    with torch.autocast("cpu", dtype, enabled=dtype is not None):
-        loss = LOSSES["span"](model("squad", batch), batch) / batch.count
-    loss.backward()
+    benchlib.our_backward(model, batch.to(hardware.device), hardware)
     norm = clip_gradients(model.parameters())
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return norm.item()
+    return float(norm)
 
 
-def peer_step(model, optimizer, rows, dtype) -> None:
-    with torch.autocast("cpu", dtype, enabled=dtype is not None):
-        loss = model(**rows).loss
-    loss.backward()
+def peer_step(model, optimizer, rows, hardware) -> None:
+    benchlib.peer_backward(model, rows, hardware)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -71,7 +67,7 @@ def check_exactness(f, batches, steps: int = 30) -> None:
         for step in range(steps):
             torch.manual_seed(step)
             rate = 1e-2 * train.schedule(step, steps, 0.1)
-            norms.append(our_step(model, optimizer, batches[step % len(batches)], None, rate,
+            norms.append(our_step(model, optimizer, batches[step % len(batches)], FP32, rate,
                                   vocabulary and vocabulary.lookup))
             decay *= 1 - rate * DECAY
         tables.append(vocabulary.table(model.encoder, decay) if is_compact
@@ -94,7 +90,7 @@ def check_memory(f, batch, rows: int) -> None:
     optimizer, table = make_optimizer(model, DECAY), model.encoder.tokens.weight
     sizes = []
     table.register_post_accumulate_grad_hook(lambda t: sizes.append(t.grad.nbytes))
-    our_step(model, optimizer, batch, None, 1e-5, vocabulary.lookup)
+    our_step(model, optimizer, batch, FP32, 1e-5, vocabulary.lookup)
     sizes += [moment.nbytes for moment in optimizer.state[table].values()]
     print(f"table {list(table.shape)}: gradient and moments {[round(s / 1e9, 3) for s in sizes]} GB")
     benchlib.check("GB of gradient and moments", sum(sizes) / 1e9, 0.6, True)
@@ -102,7 +98,6 @@ def check_memory(f, batch, rows: int) -> None:
 
 def main():
     given = benchlib.start(__doc__, layers=12, precision="fp32", rows=40_000, batches=3, rounds=5)
-    dtype = benchlib.PRECISIONS[given.precision]
     f = benchlib.squad_features(given.DATA)[3]
     mixed, _ = benchlib.draw(f, given.batches)
     flat = [data.make_batch(f, items) for items in mixed]
@@ -116,10 +111,10 @@ def main():
     ours = {model: make_optimizer(model.train(), DECAY) for model in (full, compact)}
     peer.train()
     times = benchlib.interleave({
-        "transformers, dynamic padding": lambda: [peer_step(peer, adamw, r, dtype) for r in rows],
-        "ours, full table": lambda: [our_step(full, ours[full], b, dtype, 1e-6) for b in flat],
+        "transformers, dynamic padding": lambda: [peer_step(peer, adamw, r, given.hardware) for r in rows],
+        "ours, full table": lambda: [our_step(full, ours[full], b, given.hardware, 1e-6) for b in flat],
         "ours, active vocabulary": lambda: [
-            our_step(compact, ours[compact], b, dtype, 1e-6, vocabulary.lookup) for b in flat],
+            our_step(compact, ours[compact], b, given.hardware, 1e-6, vocabulary.lookup) for b in flat],
     }, given.rounds)
     tokens = f.lengths[mixed].sum()
     print(f"\n{'':31}  seconds  useful tok/s")

@@ -2,8 +2,9 @@
 
 A benchmark compares two sides in one process: rounds that alternate between the sides, the median
 of each. On the CPU the measure is process CPU time of one thread on one core, which other users of
-the machine disturb least. The peer is transformers, installed beside torch in a scratch environment
-(pip install transformers==5.23.0 protobuf).
+the machine disturb least. The peer is transformers, installed in a scratch environment beside torch:
+
+    pip install -r requirements.txt transformers==5.23.0 protobuf
 """
 
 import argparse
@@ -29,14 +30,19 @@ from torch.nn.utils.rnn import pad_sequence
 import data
 import tasks
 import weights
-from model import Config, Model, make_encoder, make_head
+from eval import Hardware
+from model import LOSSES, Config, Model, make_encoder, make_head
 
 SHAPES = {"base": (768, 12), "large": (1024, 16)}          # hidden size, heads
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}        # autocast type
+CPU = torch.device("cpu")
+transformers.utils.logging.disable_progress_bar()
 
 
 def start(description: str, **options) -> argparse.Namespace:
-    """Parse `DATA --name value ...` (options: name -> default), pin to one core, print settings."""
+    """Parse `DATA --name value ...` (options: name -> default), pin to one core, print settings.
+
+    An option `precision` (fp32 | bf16) also gives .hardware: the CPU, autocast to bf16 or not.
+    """
     parser = argparse.ArgumentParser(description=description,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("DATA", nargs="?", type=Path, default=ROOT.parent / "shared" / "data",
@@ -46,16 +52,18 @@ def start(description: str, **options) -> argparse.Namespace:
     given = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    chosen = " ".join(f"{k} {v}" for k, v in vars(given).items() if k != "DATA")
-    print(f"{Path(sys.argv[0]).name}: {chosen}\n1 thread on 1 core, process CPU time, {cpu_name()}, "
-          f"fp32 matmul precision {torch.get_float32_matmul_precision()}\n"
-          f"Python {platform.python_version()}, torch {torch.__version__}, transformers "
-          f"{transformers.__version__}, numpy {np.__version__}\n")
+    print(f"{Path(sys.argv[0]).name}:", *(f"{k} {getattr(given, k)}" for k in options), end="\n1 thread "
+          f"on 1 core, process CPU time, {cpu_name()}, fp32 matmul precision "
+          f"{torch.get_float32_matmul_precision()}\nPython {platform.python_version()}, torch "
+          f"{torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}\n\n")
+    if "precision" in options:
+        dtype = {"fp32": None, "bf16": torch.bfloat16}[given.precision]
+        given.hardware = Hardware(CPU, dtype, 2048)
     return given
 
 
 def cpu_name() -> str:
-    """Model and the half-precision units that decide how fast bf16 can be."""
+    """Model and the units that decide how fast bf16 can be."""
     lines = Path("/proc/cpuinfo").read_text().split("\n")
     facts = {line.split(":")[0].strip(): line.split(":")[1] for line in lines if ":" in line}
     units = [u for u in ("avx512f", "avx512_bf16", "amx_bf16") if u in facts["flags"].split()]
@@ -81,7 +89,7 @@ def check(what: str, value: float, bar: float, at_most: bool = False, form: str 
           f"(bar {'<=' if at_most else '>='} {bar})")
 
 
-def gemms(config: Config, dtype: torch.dtype) -> dict:
+def gemms(config: Config, dtype: torch.dtype | None) -> dict:
     """name -> (five products of 2,048 tokens by an encoder's weight, their FLOPs).
 
     The fastest is the machine's peak; timed among the rounds, so that both see the same machine.
@@ -112,19 +120,19 @@ def squad_features(folder: Path):
     return task, examples, tokenizer, data.featurize(task, examples, tokenizer, train=True)
 
 
-def peer_and_ours(folder: Path, shape: str, layers: int, vocab_size: int = 250_002):
-    """transformers' XLM-R for questions (sdpa, random weights) and our model with the same weights,
-    which go through save_pretrained and weights.load_encoder."""
+def peer_and_ours(folder: Path, shape: str, layers: int, attention: str = "sdpa"):
+    """transformers' XLM-R for questions (random weights, 250,002 rows) and ours with the same
+    weights, which go through save_pretrained and weights.load_encoder."""
     hidden, heads = SHAPES[shape]
     torch.manual_seed(0)
     peer = transformers.XLMRobertaForQuestionAnswering(transformers.XLMRobertaConfig(
-        vocab_size=vocab_size, hidden_size=hidden, num_hidden_layers=layers, type_vocab_size=1,
+        vocab_size=250_002, hidden_size=hidden, num_hidden_layers=layers, type_vocab_size=1,
         num_attention_heads=heads, intermediate_size=4 * hidden, max_position_embeddings=514,
-        layer_norm_eps=1e-5, attn_implementation="sdpa"))
+        layer_norm_eps=1e-5, attn_implementation=attention))
     with tempfile.TemporaryDirectory() as saved:
         peer.save_pretrained(saved)
-        os.symlink((folder / "xlmr" / "sentencepiece.bpe.model").resolve(),
-                   Path(saved) / "sentencepiece.bpe.model")
+        vocabulary = folder / "xlmr" / "sentencepiece.bpe.model"
+        (Path(saved) / vocabulary.name).symlink_to(vocabulary.resolve())
         config, state, _, _ = weights.load_encoder(saved)
         head = make_head("span", config, 2, seed=0)
         head.load_state_dict(weights.load_head(saved, "span"))
@@ -134,8 +142,8 @@ def peer_and_ours(folder: Path, shape: str, layers: int, vocab_size: int = 250_0
 def draw(f: data.Features, batches: int, size: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """(random, length-grouped) batches of windows [batches, size], as training would draw them.
 
-    The random ones are the draw, of 500, most like the whole data in mean length and useful share
-    of padded batches. The grouped ones are evenly spaced among the 50 batches that 50 * size
+    The random ones are the draw, of 500, most like the whole data in mean length and in the useful
+    share of padded batches. The grouped ones are evenly spaced among the 50 batches that 50 * size
     windows give when sorted by length, which is what the Trainer's group_by_length does.
     """
     rng = data.stream("benchmark", batches)
@@ -148,12 +156,12 @@ def draw(f: data.Features, batches: int, size: int = 8) -> tuple[np.ndarray, np.
     draws = [rng.permutation(count)[:batches * size].reshape(batches, size) for _ in range(500)]
     mixed = min(draws, key=lambda items: np.abs(np.divide(facts(items), typical) - 1).sum())
     pool = rng.permutation(count)[:50 * size]
-    grouped = pool[np.argsort(lengths[pool], kind="stable")].reshape(50, size)
-    places = ((np.arange(batches) + 0.5) * 50 / batches).astype(int)
-    print(f"mean length {typical[0]:.0f} tokens, in padded batches of {size} {typical[1]:.1%} useful; "
-          f"the draw {facts(mixed)[0]:.0f}, {facts(mixed)[1]:.1%}; grouped by length "
-          f"{facts(grouped[places])[0]:.0f}, {facts(grouped[places])[1]:.1%}")
-    return mixed, grouped[places]
+    pool = pool[np.argsort(lengths[pool], kind="stable")].reshape(50, size)
+    grouped = pool[((np.arange(batches) + 0.5) * 50 / batches).astype(int)]
+    for name, (mean, share) in (("all windows", typical), ("random batches drawn", facts(mixed)),
+                                ("length-grouped batches drawn", facts(grouped))):
+        print(f"{name}: {mean:.0f} tokens a window, {share:.1%} useful where padded")
+    return mixed, grouped
 
 
 def padded(f: data.Features, items: np.ndarray, longest: int = 0) -> dict[str, torch.Tensor]:
@@ -165,3 +173,15 @@ def padded(f: data.Features, items: np.ndarray, longest: int = 0) -> dict[str, t
     begin, end = torch.from_numpy(batch.target).T
     return {"input_ids": ids, "attention_mask": (ids != data.PAD).long(),
             "start_positions": begin, "end_positions": end}
+
+
+def our_backward(model: Model, batch: data.Batch, hardware: Hardware) -> None:
+    with hardware.autocast():
+        loss = LOSSES["span"](model("squad", batch), batch) / batch.count
+    loss.backward()
+
+
+def peer_backward(model, rows: dict, hardware: Hardware) -> None:
+    with hardware.autocast():
+        loss = model(**rows).loss
+    loss.backward()

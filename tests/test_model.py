@@ -183,8 +183,8 @@ def train_steps(is_active: bool, steps=12, decay=0.01):
     product = 1.0
     for step, b in enumerate(batches):
         torch.manual_seed(step)
-        tokens = vocabulary.lookup[b.input_ids] if is_active else b.input_ids
-        encoder(tokens, b.cu_seqlens, b.lengths).pow(3).sum().backward()
+        ids_now = torch.from_numpy(vocabulary.lookup)[b.input_ids] if is_active else b.input_ids
+        encoder(ids_now, b.cu_seqlens, b.lengths).pow(3).sum().backward()
         assert model.clip_gradients(encoder.parameters()) > 1
         for group in optimizer.param_groups:
             group["lr"] = rate = 1e-3 * (step + 1)
