@@ -1,6 +1,7 @@
 """Evaluation on real SQuAD windows: our run_model against transformers, same precision.
 
-    python tests/bench_eval.py [DATA] [--layers 12] [--precision fp32|bf16] [--blocks 8] [--rounds 5]
+    python tests/bench_eval.py [DATA] [--layers 12] [--precision fp32|bf16] [--blocks 8]
+                               [--rounds 5]
 
 Windows: blocks of 8 neighbours, evenly spaced over the file. Peer (sdpa, inference mode, batches
 of 8): shuffled windows padded to 384 or to their longest; the file's own order, where questions of
@@ -46,7 +47,8 @@ def main():
     for name, order, longest in (("padded to 384", shuffled, 384), ("dynamic padding", shuffled, 0),
                                  ("file order", file, 0), ("sorted by length", by_length, 0)):
         rows = [benchlib.padded(f, items, longest) for items in order]
-        shares[f"transformers, {name}"] = f.lengths.sum() / sum(r["input_ids"].numel() for r in rows)
+        places = sum(batch["input_ids"].numel() for batch in rows)
+        shares[f"transformers, {name}"] = f.lengths.sum() / places
         sides[f"transformers, {name}"] = lambda rows=rows: run_peer(peer, rows, given.hardware)
     sides["ours"] = lambda: list(evaluation.run_model(ours, "squad", f, given.hardware))
     runs = sides["ours"]()
@@ -56,8 +58,8 @@ def main():
     times = benchlib.interleave(sides | {n: run for n, (run, _) in products.items()}, given.rounds)
     peak = max(flops / times[name] for name, (_, flops) in products.items())
     flops = benchlib.useful_flops(config, f.lengths, 1)
-    print(f"{len(f.lengths)} windows, {f.lengths.sum()} tokens; GEMM peak {peak / 1e9:.0f} GFLOP/s\n\n"
-          f"{'':31}  seconds  useful tok/s  of peak  useful share")
+    print(f"{len(f.lengths)} windows, {f.lengths.sum()} tokens; GEMM peak {peak / 1e9:.0f} GFLOP/s")
+    print(f"\n{'':31}  seconds  useful tok/s  of peak  useful share")
     for name in sides:
         print(f"{name:31} {times[name]:8.3f} {f.lengths.sum() / times[name]:13.0f} "
               f"{flops / times[name] / peak:8.1%} {shares.get(name, 1):13.1%}")

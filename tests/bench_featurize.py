@@ -7,8 +7,8 @@ ours a step of 128 between windows: it gets, per question length, the overlap th
 windows; ids are compared. Its two sides: the tokenizer call alone, and run_qa.py's
 prepare_train_features (labels included; batches of 1,000 as its map() makes them; the arrow file
 that map() writes is left out, in the peer's favour). Assembling the batches is timed apart, so that
-no work hides there. Last, in a process of its own, a file of 88,000 questions (the slice repeated, a
-running number in each context, 5.8 questions a context) is read and featurised: its memory above
+no work hides there. Last, in a process of its own, a file of 88,000 questions (the slice repeated,
+a running number in each context, 5.8 questions a context) is read and featurised: its memory above
 that of the interpreter with its imports.
 """
 
@@ -41,7 +41,8 @@ middle, read = peak(), time.process_time() - began
 f = data.featurize(task, examples, tokenizer, train=True)
 print(f"{len(examples)} questions, {len(f.example)} windows: reading {read:.1f} s, featurising "
       f"{time.process_time() - began - read:.1f} s; peak {before:.0f} MB with imports, "
-      f"{middle:.0f} MB after reading, {peak():.0f} MB at the end", round(peak() - before), sep="\\n")
+      f"{middle:.0f} MB after reading, {peak():.0f} MB at the end")
+print(peak() - before)
 """
 
 

@@ -1,8 +1,8 @@
-"""What the benchmarks share: settings, interleaved medians, the GEMM peak, the peer and its batches.
+"""What the benchmarks share: settings, interleaved medians, GEMM peak, the peer and its batches.
 
 A benchmark compares two sides in one process: rounds that alternate between the sides, the median
 of each. On the CPU the measure is process CPU time of one thread on one core, which other users of
-the machine disturb least. The peer is transformers, installed in a scratch environment beside torch:
+the machine disturb least. The peer, transformers, belongs in a scratch environment:
 
     pip install -r requirements.txt transformers==5.23.0 protobuf
 """
@@ -52,10 +52,10 @@ def start(description: str, **options) -> argparse.Namespace:
     given = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    print(f"{Path(sys.argv[0]).name}:", *(f"{k} {getattr(given, k)}" for k in options), end="\n1 thread "
-          f"on 1 core, process CPU time, {cpu_name()}, fp32 matmul precision "
+    print(f"{Path(sys.argv[0]).name}:", *(f"{name} {getattr(given, name)}" for name in options))
+    print(f"1 thread on 1 core, process CPU time, {cpu_name()}, fp32 matmul precision "
           f"{torch.get_float32_matmul_precision()}\nPython {platform.python_version()}, torch "
-          f"{torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}\n\n")
+          f"{torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}\n")
     if "precision" in options:
         dtype = {"fp32": None, "bf16": torch.bfloat16}[given.precision]
         given.hardware = Hardware(CPU, dtype, 2048)

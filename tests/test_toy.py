@@ -1,4 +1,4 @@
-"""The toy world: rebuilt bit for bit, readable, and without the shortcuts that would give it away."""
+"""The toy world: rebuilt bit for bit, readable, without the shortcuts that would give it away."""
 
 import hashlib
 import json
@@ -112,9 +112,9 @@ def test_no_test_sentence_stands_in_training_data(source):
     for name in ("tydiqa", "xnli", "udpos", "panx"):
         for lang in w.LANGUAGES:
             for example in examples(name, "test", lang):
-                told = meanings(source, example, lang)
                 if name == "xnli":             # the hypothesis is the premise with one other word
-                    told = {max(told, key=len)}
+                    example = example._replace(text_b="")
+                told = meanings(source, example, lang)
                 assert not told & trained, (name, lang, example)
                 seen.update(told)
     assert max(seen.values()) == 1             # nor in two test sets, nor in two languages

@@ -5,9 +5,10 @@
     python toy/make.py --seed 1 --out DIR  another world, elsewhere
 
 Each data set draws from its own stream of random numbers, and no event (the meaning of a sentence,
-whatever the language) is told in two data sets or twice in one. So no sentence of a test set stands
-in any training set of any task or language, nor in the text the encoder is pretrained on. Passages
-for questions tell of random events: knowing the world does not help to answer.
+whatever the language) is told in two data sets or twice in one. So no sentence of a test set (of an
+inference pair: no premise) stands in any training set of any task or language, nor in the text the
+encoder is pretrained on. Passages for questions tell of random events: knowing the world does not
+help to answer.
 
 To be told with every score: the pretraining text holds questions with their answers in all
 languages, and in half of its documents a third of the words are replaced by those of another
