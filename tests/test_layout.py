@@ -135,5 +135,5 @@ def test_the_audit_path_is_short_and_readme_states_it(tmp_path):
     assert done.returncode == 0, done.stderr
     count = int(done.stdout.split("\n")[-2].split()[0])
     assert count < AUDIT_PATH
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{count} lines" in readme
+    claimed = re.search(r"executes (\d+) lines", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert abs(int(claimed[1]) - count) <= 5           # a slow machine prints a line every 10 s
