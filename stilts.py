@@ -96,7 +96,7 @@ def add_technical(parser) -> None:
     add("--checkpoint-activations", action="store_true",
         help="recompute activations in the backward pass: less memory, a third more time")
     add("--deterministic", action="store_true", help="bit-identical repeats on CUDA too (slower)")
-    add("--threads", type=int, default=0, help="CPU threads (0 = PyTorch's choice)")
+    add("--threads", type=int, default=0, help="CPU threads (0 = PyTorch's choice; toy: 1)")
     add("--debug", action="store_true", help="show a traceback with an error")
 
 
@@ -145,10 +145,13 @@ def chosen_tasks(given) -> tuple[str, list[str]]:
     return given.inter, targets
 
 
-def make_hardware(given) -> evaluation.Hardware:
-    """Device, precision and memory budget; sets PyTorch's global switches."""
-    if given.threads:
-        torch.set_num_threads(given.threads)
+def make_hardware(given, is_toy: bool) -> evaluation.Hardware:
+    """Device, precision and memory budget; sets PyTorch's global switches.
+
+    The toy encoder runs on one thread: its matrices are too small to share.
+    """
+    if given.threads or is_toy:
+        torch.set_num_threads(given.threads or 1)
     name = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -177,8 +180,8 @@ def make_context(given) -> runs.Context:
         raise UserError("an encoder and data of different worlds are never mixed", model)
     recipe_path = folder.parent / "recipe.json"
     recipe = read_json(recipe_path) if is_toy_model and recipe_path.exists() else {}
-    return runs.Context(given, model, folder, given.out, world, recipe, make_hardware(given),
-                        catch_signals())
+    hardware = make_hardware(given, is_toy_model)
+    return runs.Context(given, model, folder, given.out, world, recipe, hardware, catch_signals())
 
 
 def catch_signals():
