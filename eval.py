@@ -10,7 +10,7 @@ later; predictions are written per language as soon as it is done, in XTREME's s
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -226,6 +226,7 @@ def load_model(folder: Path, name: str, task, classes: int) -> tuple[Model, data
     config, state, vocabulary, _ = weights.load_encoder(folder)
     tokenizer = data.Tokenizer(vocabulary)
     check_fit(tokenizer, config, folder)
+    check_length(task, config, folder)
     heads = {}
     if name:
         heads[name] = make_head(task.kind, config, classes, seed=0)
@@ -239,6 +240,12 @@ def check_fit(tokenizer, config, folder) -> None:
     if extra < 0 or extra and (config.vocab_size % 8 or extra >= 1024):
         raise UserError(f"the embedding table has {config.vocab_size} rows, the vocabulary needs "
                         f"{tokenizer.vocab_size}", folder)
+
+
+def check_length(task, config, folder) -> None:
+    if task.max_length > config.max_length:
+        raise UserError(f"{task.name}: max_length {task.max_length}, the encoder has "
+                        f"{config.max_length} positions", folder)
 
 
 def prediction_path(run: Path, task, split: str, lang: str) -> Path:
@@ -342,9 +349,13 @@ def spread(values: list) -> str:
 
 def rescore(run: Path) -> str:
     """Score a run's prediction files again; UserError if metrics.json says something else."""
-    recorded = read_json(run / "metrics.json")
-    config = read_json(run / "config.json")
+    recorded, config = read_run(run)
     task, folder = tasks.get(recorded["task"]), Path(config["paths"]["data"])
+    english = tasks.world(folder)["english"]
+    for name, again in summarise(task, recorded["languages"], english).items():
+        if recorded[name] != again:
+            raise UserError(f"{name}: recorded {recorded[name]}, its languages give {again}",
+                            run / "metrics.json")
     for lang, values in recorded["languages"].items():
         again = score_language(run, task, folder, recorded["split"], lang, recorded["limited"])
         if again != values:
@@ -353,10 +364,31 @@ def rescore(run: Path) -> str:
     return markdown_table(task, recorded["split"], [recorded])
 
 
+def read_run(run: Path) -> tuple[dict, dict]:
+    """metrics.json and config.json of a finished run; UserError for any other folder."""
+    recorded, config = read_json(run / "metrics.json"), read_json(run / "config.json")
+    needed = {"inter", "task", "split", "seed", "limited", "languages", "official", "degenerate"}
+    if not needed <= set(recorded) or not {"key", "paths"} <= set(config):
+        raise UserError("not a finished run of this program", run)
+    return recorded, config
+
+
+def trained_task(run: Path, config: dict) -> tuple:
+    """A run's target task as it was trained, its head's name and labels, its encoder's folder."""
+    key = config["key"]
+    task = replace(tasks.get(key["target"]), **key["row"])
+    labels = tasks.labels(tasks.get(key["head"] or task.name), Path(config["paths"]["data"]))
+    folder = Path(config["paths"]["model"])
+    if key["stages"]:
+        folder = run.parent / "stages" / key["stages"][-1] / "best"
+    return task, key["head"], labels, folder
+
+
 def example_walk(run: Path, where: str) -> str:
     """text, pieces, window, best spans, answer, gold, score of one example (`language:row`)."""
-    recorded, config = read_json(run / "metrics.json"), read_json(run / "config.json")
-    task, folder = tasks.get(recorded["task"]), Path(config["paths"]["data"])
+    recorded, config = read_run(run)
+    task, head, labels, stage = trained_task(run, config)
+    folder = Path(config["paths"]["data"])
     lang, _, row = where.partition(":")
     if lang not in recorded["languages"]:
         raise UserError(f"--example wants LANGUAGE:ROW, languages {list(recorded['languages'])}")
@@ -368,12 +400,10 @@ def example_walk(run: Path, where: str) -> str:
     answer = read_predictions(run, task, recorded["split"], lang, loaded.examples)[index]
     example = loaded.examples[index]
     lines = [f"{key}: {value!r}" for key, value in example._asdict().items()]
-    stage = Path(config["paths"]["stage"] or config["paths"]["model"])
-    labels = tasks.labels(tasks.get(config["key"]["head"]), folder)
     if (stage / "config.json").exists():
-        head = config["key"]["head"] if task.train_on else ""
         model, tokenizer = load_model(stage, head, task, len(labels))
-        lines += sequence_walk(model, head, task, example, tokenizer, labels)
+        depth = config["key"]["layer"] or default_depth(model.encoder)
+        lines += sequence_walk(model, head, task, example, tokenizer, labels, depth)
     else:
         lines.append("(the encoder was not kept: run again with --keep for windows and spans)")
     lines.append(f"answer: {answer!r}")
@@ -382,12 +412,12 @@ def example_walk(run: Path, where: str) -> str:
     return "\n".join(lines)
 
 
-def sequence_walk(model, head, task, example, tokenizer, labels) -> list[str]:
+def sequence_walk(model, head, task, example, tokenizer, labels, depth) -> list[str]:
     """Each sequence of the example in pieces, with the model's five best candidates."""
     f = data.featurize(task, [example], tokenizer, labels)
     hardware = Hardware(torch.device("cpu"), None, 1 << 14)
     lines = []
-    for batch, logits in run_model(model, head, f, hardware, default_depth(model.encoder)):
+    for batch, logits in run_model(model, head, f, hardware, depth):
         for i, sequence in enumerate(batch.sequences):
             left, right = batch.cu_seqlens[i], batch.cu_seqlens[i + 1]
             lines.append(f"sequence {sequence}: "

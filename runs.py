@@ -50,7 +50,7 @@ RECIPES = {
 COMMON = {"weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999, "mask_rate": 0.15,
           "steps": 0, "evaluations": 10}          # steps 0: as many as the epochs need
 ROW_FIELDS = ("batch_size", "epochs", "max_length", "stride", "max_question", "max_answer")
-LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (1e-6, 1e4), "steps": (0, 1e9),
+LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (0, 1e4), "steps": (0, 1e9),
           "max_length": (8, 8192), "stride": (1, 8192), "max_question": (1, 8192),
           "max_answer": (1, 8192), "weight_decay": (0, 1), "warmup": (0, 1), "clip": (1e-9, 1e9),
           "beta2": (0, 0.999999), "mask_rate": (1e-3, 0.9), "evaluations": (1, 1000)}
@@ -117,9 +117,11 @@ class Stage:
         return self.parts[0][0] if len(self.parts) == 1 else ""
 
     def setting(self, name: str):
-        """A value of the whole stage: the first task's, and the lowest learning rate."""
-        values = [v[name][0] for v in self.values.values()]
-        return min(values) if name == "lr" else values[0]
+        """A value of the whole stage: its tasks agree; of their rates the lowest holds."""
+        values = {v[name][0] for v in self.values.values()}
+        if len(values) > 1 and name != "lr":
+            raise UserError(f"{name} differs between the tasks of one stage: set it for all")
+        return min(values)
 
 
 sha256 = lru_cache(None)(file_sha256)      # of inputs; they are hashed once per command
@@ -174,8 +176,9 @@ def plan_run(inter: str, target: str, seed: int, context: Context) -> list[Stage
 def stage_digest(parts, values, files, seed: int, start: str, context: Context) -> str:
     """Hash of everything that decides a stage's result; no paths, device, threads or commit."""
     plain = {row: {k: v for k, (v, _) in fields.items()} for row, fields in values.items()}
-    return digest(FORMAT, parts, plain, list(files.values()), seed, str(context.hardware.dtype),
-                  context.given.limit, context.world["world"], start)
+    labels = [tasks.labels(tasks.get(name), context.data) for name, _ in parts]
+    return digest(FORMAT, parts, plain, labels, list(files.values()), seed,
+                  str(context.hardware.dtype), context.given.limit, context.world["world"], start)
 
 
 # ---------------------------------------------------------------------------------- stages
@@ -217,10 +220,8 @@ def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Cont
     Masked LM continues with the pretrained head where the weights hold one.
     """
     config, state, _, mlm_head = weights.load_encoder(start)
-    for name, part in parts.items():
-        if part.task.max_length > config.max_length:
-            raise UserError(f"{name}: max_length {part.task.max_length}, the encoder has "
-                            f"{config.max_length} positions", start)
+    for part in parts.values():
+        evaluation.check_length(part.task, config, start)
     heads = {}
     for name, part in parts.items():
         heads[name] = make_head(part.task.kind, config, len(part.labels), stage.seed)
@@ -250,12 +251,17 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
         model = build_model(stage, parts, start, context)
         evaluation.check_fit(tokenizer, model.encoder.config, start)
         check_disk(folder, model)
-        settings = {name: stage.setting(name) for name in (*COMMON, "lr")}
+        settings = stage_settings(stage)
         setup = make_setup(model, parts, settings, stage.seed, tokenizer, context.hardware)
         chosen = train(setup, stage_steps(parts, settings), folder, context.stop)
         config = model.encoder.config
         finish_stage(folder, chosen, stage, parts, config, vocabulary, context.world)
     return best
+
+
+def stage_settings(stage: Stage) -> dict:
+    """What train() needs; how much is masked is each task's own."""
+    return {name: stage.setting(name) for name in (*COMMON, "lr") if name != "mask_rate"}
 
 
 def finish_stage(folder, chosen, stage: Stage, parts, config, vocabulary: Path, world) -> None:
@@ -291,7 +297,7 @@ def check_disk(folder: Path, model: Model) -> None:
     need = 3 * 3 * 4 * sum(p.numel() for p in model.parameters())
     free = shutil.disk_usage(folder).free
     if free < need:
-        raise UserError(f"{free / 1e9:.1f} GB free, checkpoints need {need / 1e9:.1f} GB", folder)
+        raise UserError(f"{free / 1e6:.0f} MB free, checkpoints need {need / 1e6:.0f} MB", folder)
 
 
 @contextmanager
@@ -316,8 +322,15 @@ def locked(folder: Path):
 
 def run_folder(inter: str, target: str, seed: int, context: Context) -> Path:
     world = "" if context.world["world"] == "real" else f"{context.world['world']}--"
+    split = f"--{context.given.split}" if context.given.split else ""
     limited = "--limited" if context.given.limit else ""
-    return context.out / f"{world}{inter}--{target}--s{seed}{limited}"
+    return context.out / f"{world}{inter}--{target}--s{seed}{split}{limited}"
+
+
+def target_task(target: str, context: Context):
+    """The target's row with the values that hold in this command."""
+    values = resolve(tasks.get(target), "target", context.given, context.recipe)
+    return replace(tasks.get(target), **{name: values[name][0] for name in ROW_FIELDS})
 
 
 def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
@@ -328,24 +341,31 @@ def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
             start = run_stage(stage, context.model, context)
             print(start)
         return None
-    task = tasks.get(target)
-    split = context.given.split or task.eval_split
+    task = target_task(target, context)
     folder = run_folder(inter, target, seed, context)
-    config = describe_run(inter, task, split, seed, stages, context)
+    config = describe_run(inter, task, seed, stages, context)
+    split = config["key"]["split"]
     with locked(folder):
         claim(folder, config)
-        if not (folder / "DONE").exists():
+        is_kept = not stages or (stage_folder(stages[-1], context) / "model.safetensors").exists()
+        if not (folder / "DONE").exists() or context.given.keep and not is_kept:
             start = context.model
             for stage in stages:
                 start = run_stage(stage, start, context)
             evaluate(folder, task, split, stages, start, inter, seed, context)
             write_file(folder / "DONE", "")
             drop_encoder(stages, task, context)
-    return read_json(folder / "metrics.json")
+    return evaluation.read_run(folder)[0]
 
 
-def describe_run(inter, task, split, seed, stages, context) -> dict:
+def stage_folder(stage: Stage, context: Context) -> Path:
+    """Where a stage leaves its best encoder."""
+    return context.out / "stages" / stage.key / "best"
+
+
+def describe_run(inter, task, seed, stages, context) -> dict:
     """config.json: `key` decides the result and must agree on resume, the rest is recorded."""
+    split = context.given.split or task.eval_split
     languages = tasks.languages(task, context.data, split)
     if not languages:
         expected = ", ".join(task.files.get(split, ())) or f"no split {split} in this data set"
@@ -356,14 +376,14 @@ def describe_run(inter, task, split, seed, stages, context) -> dict:
     files = {str(p): sha256(p) for lang in languages
              for p in tasks.find(task, context.data, split, lang)}
     head = stages[-1].head if task.train_on else ""
-    folder = context.out / "stages" / stages[-1].key / "best" if stages else context.model
     return {
         "key": {"inter": inter, "target": task.name, "split": split, "seed": seed, "head": head,
                 "stages": [s.key for s in stages], "weights": start_digest(context.model),
                 "gold": digest(list(files.values())), "limit": context.given.limit,
                 "layer": context.given.layer, "world": context.world["world"],
-                "precision": str(context.hardware.dtype)},
-        "paths": {"model": str(context.model), "data": str(context.data), "stage": str(folder)},
+                "precision": str(context.hardware.dtype),
+                "row": {name: getattr(task, name) for name in ROW_FIELDS}},
+        "paths": {"model": str(context.model.resolve()), "data": str(context.data.resolve())},
         "values": {f"{'+'.join(n for n, _ in s.parts)}": s.values for s in stages},
         "files": {path: sha for s in stages for path, sha in s.files.items()} | files,
         "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
@@ -384,32 +404,37 @@ def git_commit() -> str:
 def claim(folder: Path, config: dict) -> None:
     """Take a new folder, or go on in ours; never in one that was made with other settings."""
     path = folder / "config.json"
-    if path.exists():
-        before = read_json(path)
+    before = read_json(path) if path.exists() else None
+    strange = {p.name for p in folder.iterdir()} - {"lock", "config.json.part"}
+    if before is None and strange or before is not None and not {"key", "recorded"} <= set(before):
+        raise UserError("not a folder of ours (it has files but no config.json of a run)", folder)
+    if before:
         other = [k for k, v in config["key"].items() if before["key"].get(k) != v]
-        if other:
+        if other and (folder / "DONE").exists():
             raise UserError(f"made with another {', '.join(other)}; --out makes a new folder",
                             folder)
-        for name, now in config["recorded"].items():
-            if name != "argv" and before["recorded"].get(name) != now:
-                log(f"warning: {name} was {before['recorded'].get(name)}, is {now}")
-        return
-    if any(p.name != "lock" for p in folder.iterdir()):
-        raise UserError("not a folder of ours (it has files but no config.json)", folder)
+        if not other:
+            for name, now in config["recorded"].items():
+                if name != "argv" and before["recorded"].get(name) != now:
+                    log(f"warning: {name} was {before['recorded'].get(name)}, is {now}")
+            return
+        log(f"{folder}: another {', '.join(other)} than when it was begun; predicting anew")
+        for stale in (folder / "predictions").glob("*/*"):
+            stale.unlink()
     write_file(path, json.dumps(config, indent=1, ensure_ascii=False))
 
 
 def evaluate(folder: Path, task, split: str, stages, start: Path, inter: str, seed: int,
              context: Context) -> None:
     """Predict every language that has no prediction file yet, then score all files."""
-    task = replace(task, **{k: stages[-1].values[task.name][k][0] for k in ROW_FIELDS}) \
-        if task.train_on and task.name in stages[-1].values else task
     trained = tasks.get(stages[-1].head) if task.train_on else task
     labels = tasks.labels(trained, context.data)
     head = trained.name if task.train_on else ""
     model, tokenizer = evaluation.load_model(start, head, task, len(labels))
     model.to(context.hardware.device)
     depth = context.given.layer or evaluation.default_depth(model.encoder)
+    if depth > model.encoder.config.num_layers:
+        raise UserError(f"--layer {depth}: more than the encoder's blocks")
     limit, scores = context.given.limit, {}
 
     def poll():
@@ -459,8 +484,10 @@ def drop_encoder(stages: list[Stage], task, context: Context) -> None:
     """A target stage of a real encoder keeps its head only, unless --keep (2.2 GB for Large)."""
     if not task.train_on or context.given.keep:
         return
-    best = context.out / "stages" / stages[-1].key / "best"
+    best = stage_folder(stages[-1], context)
     if (best / "model.safetensors").stat().st_size > KEEP_BYTES:
         kind = tasks.get(stages[-1].head).kind
         weights.write_safetensors(best.parent / "head.safetensors", weights.load_head(best, kind))
-        remove_folder(best)
+        aside = best.with_name(".best.part")      # a cut here leaves nothing that looks usable
+        best.rename(aside)
+        remove_folder(aside)

@@ -92,7 +92,8 @@ def add_technical(parser) -> None:
     add("--precision", choices=("auto", *PRECISIONS), default="auto",
         help="auto: bf16 on a GPU that has it, else fp16 with loss scaling; fp32 on a CPU")
     add("--micro-tokens", type=int, default=16384, metavar="N",
-        help="most tokens in one forward pass; changes memory, not results (16384)")
+        help="most tokens in one forward pass; the same result up to rounding and the draws of "
+        "dropout (16384)")
     add("--checkpoint-activations", action="store_true",
         help="recompute activations in the backward pass: less memory, a third more time")
     add("--deterministic", action="store_true", help="bit-identical repeats on CUDA too (slower)")
@@ -106,14 +107,14 @@ def check_given(given) -> None:
     problems = {
         "--model and --data belong together (worlds are never mixed)":
             (given.model is None) != (given.data is None),
-        "nothing to do: give --target, --list, --check or --predict":
-            not (given.target or given.list or given.check or given.predict),
+        "give one of --target, --list, --check and --predict":
+            bool(given.target) + given.list + given.check + bool(given.predict) != 1,
         "--limit, --layer and --threads cannot be negative":
             min(given.limit, given.layer, given.threads) < 0,
         "--micro-tokens must be at least 1": given.micro_tokens < 1,
         "--seed wants different whole numbers, as in 1,2,3":
             not re.fullmatch(r"\d{1,9}(,\d{1,9})*", given.seed)
-            or len(set(given.seed.split(","))) <= given.seed.count(","),
+            or len({int(s) for s in given.seed.split(",")}) <= given.seed.count(","),
         "--set wants FIELD=VALUE or TASK.FIELD=VALUE":
             not all(name and value for name, _, value in pairs),
         "--inter none --target none leaves nothing to train":
@@ -134,8 +135,10 @@ def chosen_tasks(given) -> tuple[str, list[str]]:
         if len(set(names)) < len(names):
             raise UserError(f"--inter {given.inter}: a task stands twice")
         for name in names:
-            if not tasks.get(name).train_on and tasks.get(name).kind != "mlm":
-                raise UserError(f"--inter {name}: this row has no training data")
+            if "train" not in tasks.get(name).files:
+                source = ", ".join(tasks.get(name).train_on)
+                raise UserError(f"--inter {name}: it has no training data of its own"
+                                + (f"; use {source}" if source else ""))
     if given.target in ("xtreme", "xtreme-r"):
         return given.inter, [t.name for t in tasks.TASKS.values() if given.target in t.benchmarks]
     targets = given.target.split(",")
@@ -175,13 +178,15 @@ def make_context(given) -> runs.Context:
         if not path.is_dir():
             raise UserError(f"no such {what}", path)
     world = tasks.world(folder)
-    is_toy_model = (model / "world.json").exists()
-    if is_toy_model != (world["world"] != "real"):
+    home = tasks.world(model)["world"]
+    is_toy_model = home != "real"
+    if home != world["world"]:
         raise UserError("an encoder and data of different worlds are never mixed", model)
     recipe_path = folder.parent / "recipe.json"
     recipe = read_json(recipe_path) if is_toy_model and recipe_path.exists() else {}
     hardware = make_hardware(given, is_toy_model)
-    return runs.Context(given, model, folder, given.out, world, recipe, hardware, catch_signals())
+    stop = catch_signals() if given.target and not given.dry_run else lambda: 0
+    return runs.Context(given, model, folder, given.out, world, recipe, hardware, stop)
 
 
 def catch_signals():
@@ -204,14 +209,30 @@ def catch_signals():
 def run_all(given, context: runs.Context) -> None:
     """Every run of the command, then one table per target."""
     inter, targets = chosen_tasks(given)
-    own_folder(context.out)
     arms = [inter] if inter == "none" or given.no_baseline else ["none", inter]
+    check_runs(given, inter, targets, context)
+    own_folder(context.out)
     for target in targets:
         wanted = [inter] if target == "none" else arms
         results = [runs.run(arm, target, seed, context) for arm in wanted for seed in given.seed]
         if target != "none":
             task = tasks.get(target)
             print(evaluation.markdown_table(task, results[0]["split"], results) + "\n")
+
+
+def check_runs(given, inter: str, targets: list[str], context: runs.Context) -> None:
+    """Plan every run before the first begins, so that a mistake in the last costs nothing."""
+    used = set()
+    for target in targets:
+        stages = runs.plan_run(inter, target, given.seed[0], context)
+        used |= {row for stage in stages for row in stage.values}
+        if target != "none":
+            used.add(target)
+            task = runs.target_task(target, context)
+            runs.describe_run(inter, task, given.seed[0], stages, context)
+    for owner, name, _ in given.set:
+        if owner and owner not in used:
+            raise UserError(f"--set {owner}.{name}: no stage here has the values of {owner}")
 
 
 def own_folder(out: Path) -> None:
@@ -230,6 +251,7 @@ def own_folder(out: Path) -> None:
 def print_plan(given, context: runs.Context) -> None:
     """Stages, files, values with their origin, steps, memory and disk; reads, writes nothing."""
     inter, targets = chosen_tasks(given)
+    check_runs(given, inter, targets, context)
     _, state, vocabulary, _ = weights.load_encoder(context.model)
     tokenizer = data.Tokenizer(vocabulary)
     size = 4 * sum(t.numel() for t in state.values())
@@ -257,8 +279,7 @@ def print_stage(stage: runs.Stage, seen: set, context, tokenizer) -> None:
     seen.add(stage.key)
     parts = {name: runs.load_part(name, row, stage, context, tokenizer)
              for name, row in stage.parts}
-    settings = {name: stage.setting(name) for name in runs.COMMON}
-    print(f"    {stage_steps(parts, settings)} steps")
+    print(f"    {stage_steps(parts, runs.stage_settings(stage))} steps")
     for path, sha in stage.files.items():
         print(f"    {path} sha256 {sha[:16]}")
     for row, values in stage.values.items():
@@ -276,7 +297,7 @@ def print_files(target: str, given, context) -> None:
     print(f"  {target} {split}: found {' '.join(found) or 'no language'}")
     missing = [lang for lang in task.languages if lang not in found]
     if missing and context.world["world"] == "real":
-        print(f"  missing {' '.join(missing)}; expected {', '.join(task.files[split])}")
+        print(f"  missing {' '.join(missing)}; expected {', '.join(task.files.get(split, ()))}")
         for url, size, sha in task.urls:
             print(f"    {url}  {size or 'size unknown'}  sha256 {sha or 'unknown'}")
 
@@ -321,12 +342,10 @@ def check_all(context: runs.Context) -> None:
 def predict_file(given, context: runs.Context) -> None:
     """Answers of a finished run for one file in its task's format, in the submission format."""
     folder, path = Path(given.predict[0]), Path(given.predict[1])
-    config = read_json(folder / "config.json")
-    task, head = tasks.get(config["key"]["target"]), config["key"]["head"]
-    stage = Path(config["paths"]["stage"])
+    _, config = evaluation.read_run(folder)
+    task, head, labels, stage = evaluation.trained_task(folder, config)
     if not (stage / "config.json").exists():
         raise UserError("this run kept no encoder; run it again with --keep", stage)
-    labels = tasks.labels(tasks.get(head or task.name), Path(config["paths"]["data"]))
     examples = [e for e in task.reader([path], None, labels) if e is not None]
     model, tokenizer = evaluation.load_model(stage, head, task, len(labels))
     model.to(context.hardware.device)
@@ -364,6 +383,8 @@ def main(arguments=None) -> int:
         _, given = parse(arguments)
         dispatch(given)
         return 0
+    except KeyboardInterrupt:
+        return 130
     except Stopped as stopped:
         log("saved; the same command goes on from here")
         return stopped.args[0]
@@ -380,10 +401,10 @@ def main(arguments=None) -> int:
 def one_line(problem: Exception) -> str:
     """What went wrong, where, and what helps."""
     if isinstance(problem, OSError):
-        return f"{problem.filename}: {problem.strerror}"
+        return f"{problem.filename or 'output'}: {problem.strerror}"
     if isinstance(problem, torch.OutOfMemoryError):
         return (f"{str(problem).splitlines()[0]} A smaller --micro-tokens or "
-                "--checkpoint-activations need less memory for the same result")
+                "--checkpoint-activations need less memory")
     return str(problem)
 
 

@@ -55,15 +55,19 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Training items, at most CAP: decides how often a task is drawn and for how long."""
+        """Training items, at most CAP: decides how often a task of a mixture is drawn."""
         return min(len(self.order.lengths), CAP)
 
 
 def stage_steps(parts: dict[str, Part], settings: dict) -> int:
-    """Optimizer steps of a stage: given, or the epochs of all its tasks together."""
-    return settings["steps"] or sum(
-        math.ceil(p.values["epochs"] * math.ceil(p.size / p.values["batch_size"]))
-        for p in parts.values())
+    """Optimizer steps of a stage: given, or the epochs of all its tasks together.
+
+    CAP holds inside a mixture only: one task alone is trained on all of its data.
+    """
+    def steps(part):
+        size = part.size if len(parts) > 1 else len(part.order.lengths)
+        return math.ceil(part.values["epochs"] * math.ceil(size / part.values["batch_size"]))
+    return settings["steps"] or max(1, sum(steps(part) for part in parts.values()))
 
 
 @dataclass
@@ -85,7 +89,7 @@ class Setup:
 
     model: Model
     parts: dict[str, Part]
-    settings: dict                          # lr, weight_decay, warmup, clip, beta2, mask_rate ...
+    settings: dict                          # lr, weight_decay, warmup, clip, beta2, evaluations
     seed: int
     tokenizer: data.Tokenizer
     hardware: evaluation.Hardware
@@ -193,15 +197,15 @@ def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[f
     """Gradients of one step's mean loss, clipped once; returns (loss, norm before clipping).
 
     The loss is a sum over targets divided by their count in the whole step, so cutting the step
-    into micro-batches changes the order of summation and nothing else.
+    into micro-batches changes the order of summation and the draws of dropout, nothing else.
     """
     part, model, hardware = setup.parts[name], setup.model, setup.hardware
     items = items[np.argsort(part.order.lengths[items], kind="stable")]
     batches = [data.make_batch(part.features, items[run]) for run in
                data.cut_by_tokens(part.order.lengths[items], hardware.micro_tokens)]
     if part.task.kind == "mlm":
-        batches = [data.mask_tokens(b, setup.settings["mask_rate"], setup.tokenizer, setup.seed,
-                                    step) for b in batches]
+        batches = [data.mask_tokens(b, part.values["mask_rate"], setup.tokenizer, setup.seed, step)
+                   for b in batches]
     count = max(1, sum(b.count for b in batches))
     torch.manual_seed(int(data.stream("dropout", setup.seed, step).integers(2 ** 62)))
     model.train()
@@ -241,15 +245,21 @@ class Journal:
         self.path, self.began, self.told = path, time.monotonic(), time.monotonic()
         kept = []
         for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
-            row = json.loads(line) if line.endswith("}") else {"step": math.inf}
+            try:
+                row = json.loads(line)
+            except ValueError:                      # empty, or cut off by the end of the process
+                continue
             if row["step"] <= (state.evaluated if "dev" in row else state.step):
                 kept.append(line + "\n")
         write_file(path, "".join(kept))
 
     def write(self, row: dict) -> None:
         row = row | {"seconds": round(time.monotonic() - self.began, 2)}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as problem:
+            raise UserError(f"cannot write ({problem.strerror})", self.path) from None
         if row.get("dev"):
             scores = ", ".join(f"{name} {score:.2f}" for name, score in row["dev"].items())
             log(f"step {row['step']}: English dev {scores}")
@@ -287,9 +297,15 @@ def save(folder: Path, setup: Setup, state: State) -> None:
                for name, p in setup.model.named_parameters() if p in setup.optimizer.state
                for moment in MOMENTS}
     state.scaler = setup.scaler.state_dict()
-    recorded = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     write_checkpoint(folder / "ckpt", name, {"model": tensors, "state": moments},
-                     asdict(state) | recorded, keep={checkpoint_name(state.best[1], True)})
+                     asdict(state) | circumstances(setup),
+                     keep={checkpoint_name(state.best[1], True)})
+
+
+def circumstances(setup: Setup) -> dict:
+    """What must not change for a resumed run to give the same bits."""
+    return {"threads": torch.get_num_threads(), "torch": torch.__version__,
+            "micro_tokens": setup.hardware.micro_tokens}
 
 
 def resume(folder: Path, setup: Setup) -> State:
@@ -298,7 +314,7 @@ def resume(folder: Path, setup: Setup) -> State:
     if found is None:
         return State()
     written = read_json(found / "state.json")
-    for name, now in (("threads", torch.get_num_threads()), ("torch", torch.__version__)):
+    for name, now in circumstances(setup).items():
         if written.pop(name) != now:
             log(f"warning: {name} changed to {now} since the checkpoint: not bit for bit the same")
     tensors = weights.read_safetensors(found / "model.safetensors")
@@ -364,13 +380,12 @@ def write_checkpoint(parent: Path, name: str, tensors: dict[str, dict], state: d
         files = {p.name: [p.stat().st_size, file_sha256(p)] for p in sorted(aside.iterdir())}
         write_file(aside / "MANIFEST.json", json.dumps(files, indent=1))
         os.rename(aside, parent / name)
-    except OSError as problem:
-        remove_folder(aside)
-        raise UserError(f"cannot save ({problem.strerror}); the checkpoint before is intact",
+    except (OSError, UserError) as problem:
+        if aside.exists():
+            remove_folder(aside)
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        raise UserError(f"cannot save ({why}); the checkpoint before is intact",
                         parent / name) from None
-    except UserError:
-        remove_folder(aside)
-        raise
     sync_folder(parent)
     for old in complete_checkpoints(parent)[:-2]:
         if old.name not in keep:

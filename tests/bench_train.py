@@ -15,9 +15,10 @@ import benchlib
 import data
 
 
-def assert_same_logits(peer, ours, f, items) -> None:
+def assert_same_logits(peer, ours, f, items, device=benchlib.CPU) -> None:
     """Max abs difference of start and end logits on real tokens."""
-    batch, rows = data.make_batch(f, items).to(benchlib.CPU), benchlib.padded(f, items)
+    batch = data.make_batch(f, items).to(device)
+    rows = {name: x.to(device) for name, x in benchlib.padded(f, items).items()}
     with torch.inference_mode():
         out = peer.eval()(rows["input_ids"], rows["attention_mask"])
         theirs = torch.stack([out.start_logits, out.end_logits], -1)[rows["attention_mask"] == 1]

@@ -38,8 +38,8 @@ CPU = torch.device("cpu")
 transformers.utils.logging.disable_progress_bar()
 
 
-def start(description: str, **options) -> argparse.Namespace:
-    """Parse `DATA --name value ...` (options: name -> default), pin to one core, print settings.
+def start(description: str, on_gpu: bool = False, **options) -> argparse.Namespace:
+    """Parse `DATA --name value ...` (options: name -> default), print settings, pin to one core.
 
     An option `precision` (fp32 | bf16) also gives .hardware: the CPU, autocast to bf16 or not.
     """
@@ -50,12 +50,16 @@ def start(description: str, **options) -> argparse.Namespace:
     for name, default in options.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"{Path(sys.argv[0]).name}:", *(f"{name} {getattr(given, name)}" for name in options))
-    print(f"1 thread on 1 core, process CPU time, {cpu_name()}, fp32 matmul precision "
-          f"{torch.get_float32_matmul_precision()}\nPython {platform.python_version()}, torch "
-          f"{torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}\n")
+    if on_gpu:
+        print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, wall time", end=", ")
+    else:
+        torch.set_num_threads(1)
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        print(f"1 thread on 1 core of {cpu_name()}, process CPU time", end=", ")
+    print(f"fp32 matmul precision {torch.get_float32_matmul_precision()}\n"
+          f"Python {platform.python_version()}, torch {torch.__version__}, transformers "
+          f"{transformers.__version__}, numpy {np.__version__}\n")
     if "precision" in options:
         dtype = {"fp32": None, "bf16": torch.bfloat16}[given.precision]
         given.hardware = Hardware(CPU, dtype, 2048)

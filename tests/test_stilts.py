@@ -56,6 +56,24 @@ def test_the_main_command_prints_baseline_and_intermediate(finished):
     assert "LIMITED" in stdout and "zero-shot mean" in stdout and "Traceback" not in stderr
 
 
+def test_a_kill_while_the_first_file_is_written_blocks_nothing(tmp_path):
+    folder = tmp_path / "runs/toy--none--tatoeba--s1--limited"
+    folder.mkdir(parents=True)
+    (tmp_path / "runs/.stilts").touch()
+    (folder / "config.json.part").touch()
+    run("--target", "tatoeba", *QUICK, out=tmp_path / "runs")
+    assert (folder / "DONE").exists()
+
+
+def test_changed_means_are_noticed(finished, capsys):
+    folder = finished[0] / "toy--none--tydiqa--s1--limited"
+    record = (folder / "metrics.json").read_text()
+    (folder / "metrics.json").write_text(json.dumps(json.loads(record) | {"official": 99.9}))
+    assert evaluation.main([str(folder)]) == 2
+    (folder / "metrics.json").write_text(record)
+    assert "official: recorded 99.9" in capsys.readouterr().err
+
+
 def test_what_a_run_leaves(finished):
     out, _, _ = finished
     folder = out / "toy--squad--tydiqa--s1--limited"
@@ -154,7 +172,17 @@ def test_dry_run_list_and_check_write_nothing(tmp_path):
     (["--target", "tydiqa", "--split", "moon"], "no split moon"),
     (["--target", "tydiqa", "--device", "tpu9"], "--device tpu9"),
     (["--target", "tydiqa", "--model", "missing", "--data", "missing"], "no such data folder"),
-    ([], "nothing to do"),
+    ([], "give one of --target"),
+    (["--list", "--check"], "give one of --target"),
+    (["--target", "tydiqa", "--seed", "1,01"], "--seed wants"),
+    (["--inter", "xnli", "--target", "tydiqa"], "use mnli"),
+    (["--target", "tatoeba", "--layer", "99"], "--layer 99"),
+    (["--target", "tatoeba", "--set", "tatoeba.nonsense=3"], "no such field"),
+    (["--target", "tydiqa", "--set", "xnli.lr=0.5"], "no stage here"),
+    (["--target", "tydiqa,tatoeba", "--split", "dev"], "tatoeba dev: no files"),
+    (["--target", "tatoeba", "--split", "dev", "--dry-run"], "tatoeba dev: no files"),
+    (["--inter", "squad+mlm", "--target", "tydiqa", "--set", "mlm.warmup=0.5"], "warmup differs"),
+    (["--predict", "toy/encoder", "x"], "toy/encoder"),
 ])
 def test_mistakes_on_the_command_line_are_one_line(tmp_path, arguments, words):
     assert words in error_of(*arguments, out=tmp_path / "runs")
@@ -185,6 +213,16 @@ def test_worlds_are_never_mixed(tmp_path):
     line = error_of("--target", "tydiqa", "--model", ROOT / "toy/encoder", "--data",
                     tmp_path / "data", out=tmp_path / "runs")
     assert "never mixed" in line
+
+
+def test_an_unfinished_run_with_other_settings_begins_anew(tmp_path):
+    out = tmp_path / "runs"
+    folder = out / "toy--none--tatoeba--s1--limited"
+    run("--target", "tatoeba", *QUICK, out=out)
+    (folder / "DONE").unlink()
+    _, stderr = run("--target", "tatoeba", *QUICK, "--layer", "1", out=out)
+    assert "another layer" in stderr and (folder / "DONE").exists()
+    assert json.loads((folder / "config.json").read_text())["key"]["layer"] == 1
 
 
 def test_two_processes_on_one_run(finished):

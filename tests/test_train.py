@@ -136,6 +136,22 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tokenizer,
         train.resume(tmp_path, make_setup(tokenizer))
 
 
+def test_the_cap_shortens_mixtures_only(monkeypatch):
+    monkeypatch.setattr(train, "CAP", 300)
+    part = SimpleNamespace(size=300, order=SimpleNamespace(lengths=np.zeros(5000)),
+                           values={"epochs": 2, "batch_size": 24})
+    assert train.stage_steps({"one": part}, {"steps": 0}) == 2 * 209
+    assert train.stage_steps({"one": part, "two": part}, {"steps": 0}) == 2 * 2 * 13
+    assert train.stage_steps({"one": part}, {"steps": 7}) == 7
+
+
+def test_half_a_line_in_the_journal_is_cut_off(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"step": 3, "loss": 1}\n{"step": 4, "dev": {"a": 3.0}')
+    train.Journal(path, train.State(step=9, evaluated=9))
+    assert path.read_text() == '{"step": 3, "loss": 1}\n'
+
+
 def test_tasks_are_drawn_in_proportion_to_capped_sizes(monkeypatch):
     monkeypatch.setattr(train, "CAP", 300)
     parts = {n: SimpleNamespace(size=min(s, train.CAP)) for n, s in
