@@ -2,11 +2,8 @@
 
     Example --featurize--> Features --make_batch--> Batch --to(device)--> model
 
-Every text is encoded once into one flat pool of pieces; a sequence is two slices of that pool,
-
-    <s> a </s>      or      <s> a </s></s> b </s>
-
-so windows of a context, choices of a question and parts of a long sentence cost a row of a table.
+Every text is encoded once into one flat pool of pieces; a sequence is one or two slices of it,
+`<s> a </s>` or `<s> a </s></s> b </s>`: windows, choices, parts of a sentence are rows of a table.
 Letters: P pieces of the pool, S sequences, E examples, N tokens of a batch, B its sequences.
 """
 
@@ -54,7 +51,6 @@ class Tokenizer:
             self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as problem:
             raise UserError(f"not a SentencePiece model ({str(problem)[:80]})", path) from None
-        self.path = path
         count = len(self.processor)
         special = [self.processor.unk_id(), self.processor.bos_id(), self.processor.eos_id()]
         if special != [0, 1, 2]:
@@ -82,9 +78,9 @@ class Tokenizer:
     def find_offsets(self, texts, flat, bounds):
         """Offsets of raw pieces, equal to sentencepiece's offset_mapping at a third of its cost.
 
-        Pieces tile the normalised text, so one running sum of piece lengths gives offsets in it.
-        Mostly the normalised text is the text with a blank put in front; else sentencepiece's own
-        map leads back. An unknown piece has no known length: those texts take offset_mapping.
+        Pieces tile the normalised text: a running sum of their lengths gives offsets in it. Mostly
+        that is the text with a blank in front; else sentencepiece's map leads back. An unknown
+        piece has no known length: those texts take offset_mapping.
         """
         ends = np.cumsum(self.lengths[flat], dtype=np.int64)
         begin = np.empty(len(flat), np.int32)
@@ -133,8 +129,8 @@ class Features:
     example: np.ndarray                     # int32 [S] which example a sequence belongs to
     group: int = 1                          # sequences per training item (choices)
     target: np.ndarray | None = None        # classification, choice [E]; span [S, 2]; tags [words]
-    begin: np.ndarray | None = None         # span: int32 [P] characters of each context piece,
-    end: np.ndarray | None = None           # without the leading blank
+    begin: np.ndarray | None = None         # span: int32 [P] first character, no leading blank,
+    end: np.ndarray | None = None           # and the one behind the last
     own: np.ndarray | None = None           # span: int32 [S, 2] pieces that start in this window
     words: np.ndarray | None = None         # tagging: int32 [words] pool place of the first piece
 
@@ -171,7 +167,7 @@ def pool(tokenizer: Tokenizer, *columns):
 
 
 def numbers(golds, labels) -> np.ndarray:
-    """Label names -> int64 class numbers; -1 (not counted) where there is none."""
+    """Label names -> class numbers; -1 (not counted) where there is none."""
     known = {label: i for i, label in enumerate(labels)}
     return np.array([known.get(gold, -1) for gold in golds], np.int64)
 
@@ -230,8 +226,8 @@ def repeat_with_rank(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def featurize_words(task, examples, tokenizer, labels, train):
     """Tagging: words are encoded one by one and asked at their first piece.
 
-    A word without pieces, or with more than fit a sequence, becomes <unk>; long sentences are split
-    between words, so every word is asked exactly once (XTREME's rule; jiant truncates).
+    A word of no pieces, or more than fit, becomes <unk>; long sentences are split between words, so
+    every word is asked exactly once (XTREME's rule; jiant truncates).
     """
     room = task.max_length - 2
     texts, index = unique_texts(w for e in examples for w in e.words)
@@ -285,14 +281,19 @@ def featurize_spans(task, examples, tokenizer, labels, train):
 
 def skip_blanks(texts, encoded: Pieces, tokenizer) -> np.ndarray:
     """First character of each piece that is not a blank, so that answers do not start with one."""
-    characters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-    is_blank = np.isin(characters, [ord(c) for c in BLANKS])
-    solid = np.where(is_blank, len(characters), np.arange(len(characters)))
-    following = np.append(np.minimum.accumulate(solid[::-1])[::-1], len(characters))
-    base = np.cumsum([0] + [len(t) for t in texts])[:-1].repeat(np.diff(encoded.bounds))
-    solid_begin = np.minimum(following[encoded.begin + base] - base, encoded.end)
+    solid_begin = encoded.begin.copy()
+    for i in range(0, len(texts), 1000):           # 30 bytes a character: not all texts at once
+        some, bounds = texts[i:i + 1000], encoded.bounds[i:i + 1001]
+        pieces = slice(bounds[0], bounds[-1])
+        characters = np.frombuffer("".join(some).encode("utf-32-le"), np.uint32)
+        is_blank = np.isin(characters, [ord(c) for c in BLANKS])
+        solid = np.where(is_blank, len(characters), np.arange(len(characters)))
+        following = np.append(np.minimum.accumulate(solid[::-1])[::-1], len(characters))
+        base = np.cumsum([0] + [len(t) for t in some])[:-1].repeat(np.diff(bounds))
+        first = following[encoded.begin[pieces] + base] - base
+        solid_begin[pieces] = np.minimum(first, encoded.end[pieces])
     starts_word = tokenizer.starts_word[np.maximum(encoded.ids - 1, 0)]
-    return np.where(starts_word, solid_begin, encoded.begin).astype(np.int32)
+    return np.where(starts_word, solid_begin, encoded.begin)
 
 
 def answer_pieces(examples, which, contexts, bounds, begin, end) -> np.ndarray:
@@ -316,9 +317,8 @@ def answer_pieces(examples, which, contexts, bounds, begin, end) -> np.ndarray:
 def cut_windows(first, last, room, stride):
     """Windows over pool slices [first, last) -> example [S], slice [S, 2], owned starts [S, 2].
 
-    A piece in several windows is scored in the one where it has most context on its shorter side
-    (BERT's max-context rule: min(left, right) + 0.01 * length); the pieces of a window that it owns
-    are neighbours.
+    A piece in several windows is scored where it has most context on its shorter side (BERT's
+    max-context rule: min(left, right) + 0.01 * length); what a window owns are neighbours.
     """
     if (room < 1).any():
         raise UserError("max_length leaves no room for the context")
@@ -393,9 +393,8 @@ def assemble(f: Features, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray
     lengths = f.lengths[sequences]
     bounds = np.zeros(len(sequences) + 1, np.int64)
     np.cumsum(lengths, out=bounds[1:])
-    ids = np.full(bounds[-1], EOS, np.int32)
+    ids, a = np.full(bounds[-1], EOS, np.int32), f.a[sequences]
     ids[bounds[:-1]] = BOS
-    a = f.a[sequences]
     copy_slices(ids, bounds[:-1] + 1, f.pieces, a)
     if f.b is not None:                        # <s> a </s></s> b </s>
         copy_slices(ids, bounds[:-1] + 3 + a[:, 1] - a[:, 0], f.pieces, f.b[sequences])
@@ -414,7 +413,7 @@ def make_batch(f: Features, items: np.ndarray) -> Batch:
     sequences = (items[:, None] * f.group + np.arange(f.group)).ravel()
     ids, bounds = assemble(f, sequences)
     batch = Batch(ids, bounds, tuple(np.diff(bounds).tolist()), sequences)
-    if f.kind == "span":
+    if f.own is not None:
         batch.target = f.target[sequences].astype(np.int64)
     elif f.words is not None:
         left, right = np.searchsorted(f.words, f.a[sequences].T)
@@ -459,8 +458,8 @@ def stream(*key) -> np.random.Generator:
 class Order:
     """Which training items form batch k of a task: a pure function of (seed, task, k).
 
-    A permutation per epoch; chunks of 50 batches sorted by length, so that padded attention and
-    memory see similar lengths; batch order shuffled; the last batch is short, never dropped.
+    A permutation per epoch; chunks of 50 batches sorted by length (for padded attention); batch
+    order shuffled; the last batch is short, never dropped.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, name: str):

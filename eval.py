@@ -305,6 +305,21 @@ def summarise(task, languages: dict[str, dict], english: str) -> dict:
             "degenerate": languages.get(english, {}).get("degenerate", "")}
 
 
+def leaked(trained, task, split: str, folder: Path, english: str, limit: int) -> int:
+    """English evaluation examples whose text also stands in the training data."""
+    if not tasks.find(task, folder, split, english):
+        return 0
+    seen = {text_of(e) for e in load_examples(trained, folder, "train", english, limit).examples}
+    return sum(text_of(e) in seen
+               for e in load_examples(task, folder, split, english, limit).examples)
+
+
+def text_of(example) -> tuple:
+    """What a model sees of an example: all its fields but row, id and gold."""
+    hidden = ("row", "id", "label", "answers", "tags", "gold")
+    return tuple(v for k, v in example._asdict().items() if k not in hidden)
+
+
 # ------------------------------------------------------------------------------------ tables
 
 

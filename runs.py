@@ -138,12 +138,17 @@ def start_digest(folder: Path) -> str:
     return digest([(path.name, sha256(path)) for path in found])
 
 
+def training_languages(task, context: Context) -> list[str]:
+    """English; masked LM is trained on every language found."""
+    if task.kind == "mlm":
+        return tasks.languages(task, context.data, "train")
+    return [context.world["english"]]
+
+
 def training_files(name: str, context: Context) -> list[Path]:
     """Files a task is trained and selected on: English, for masked LM every language."""
     task = tasks.get(name)
-    languages = [context.world["english"]]
-    if task.kind == "mlm":
-        languages = tasks.languages(task, context.data, "train")
+    languages = training_languages(task, context)
     splits = [s for s in ("train", "dev") if s in task.files]
     found = [p for s in splits for lang in languages
              for p in tasks.find(task, context.data, s, lang)]
@@ -190,14 +195,12 @@ def load_part(name: str, row: str, stage: Stage, context: Context, tokenizer) ->
     task = replace(tasks.get(name), **{k: values[k] for k in ROW_FIELDS})
     labels = tasks.labels(task, context.data)
     english, limit = context.world["english"], context.given.limit
-    languages = [english]
-    if task.kind == "mlm":
-        languages = tasks.languages(task, context.data, "train")
+    languages = training_languages(task, context)
     loaded = [evaluation.load_examples(task, context.data, "train", lang, limit)
               for lang in languages]
     examples = [e for part in loaded for e in part.examples]
-    dropped = sum(part.dropped for part in loaded)
-    log(f"{name}: {len(examples):,} training examples, {dropped:,} without gold left out")
+    log(f"{name}: {len(examples):,} training examples, {sum(part.dropped for part in loaded):,} "
+        "without gold left out")
     features = data.featurize(task, examples, tokenizer, labels, train=True)
     order = data.Order(features.item_lengths, values["batch_size"], stage.seed, name)
     part = Part(task, labels, values, features, order)
@@ -373,8 +376,7 @@ def describe_run(inter, task, seed, stages, context) -> dict:
     missing = [lang for lang in task.languages if lang not in languages]
     if missing and context.world["world"] == "real":
         log(f"{task.name} {split}: no files for {' '.join(missing)}")
-    files = {str(p): sha256(p) for lang in languages
-             for p in tasks.find(task, context.data, split, lang)}
+    files = gold_files(task, split, languages, context)
     head = stages[-1].head if task.train_on else ""
     return {
         "key": {"inter": inter, "target": task.name, "split": split, "seed": seed, "head": head,
@@ -382,15 +384,25 @@ def describe_run(inter, task, seed, stages, context) -> dict:
                 "gold": digest(list(files.values())), "limit": context.given.limit,
                 "layer": context.given.layer, "world": context.world["world"],
                 "precision": str(context.hardware.dtype),
-                "row": {name: getattr(task, name) for name in ROW_FIELDS}},
+                "row": row_values(task)},
         "paths": {"model": str(context.model.resolve()), "data": str(context.data.resolve())},
         "values": {f"{'+'.join(n for n, _ in s.parts)}": s.values for s in stages},
-        "files": {path: sha for s in stages for path, sha in s.files.items()} | files,
+        "files": files | dict(pair for s in stages for pair in s.files.items()),
         "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
                      "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
                      "numpy": numpy.__version__, "commit": git_commit(),
                      "device": str(context.hardware.device), "threads": torch.get_num_threads()},
     }
+
+
+def gold_files(task, split: str, languages, context: Context) -> dict[str, str]:
+    """path -> sha256 of what a run is evaluated on."""
+    return {str(path): sha256(path) for lang in languages
+            for path in tasks.find(task, context.data, split, lang)}
+
+
+def row_values(task) -> dict:
+    return {name: getattr(task, name) for name in ROW_FIELDS}
 
 
 def git_commit() -> str:
@@ -404,24 +416,28 @@ def git_commit() -> str:
 def claim(folder: Path, config: dict) -> None:
     """Take a new folder, or go on in ours; never in one that was made with other settings."""
     path = folder / "config.json"
-    before = read_json(path) if path.exists() else None
+    before = read_json(path) if path.exists() else {}
     strange = {p.name for p in folder.iterdir()} - {"lock", "config.json.part"}
-    if before is None and strange or before is not None and not {"key", "recorded"} <= set(before):
+    if strange and not {"key", "recorded"} <= set(before):
         raise UserError("not a folder of ours (it has files but no config.json of a run)", folder)
-    if before:
-        other = [k for k, v in config["key"].items() if before["key"].get(k) != v]
-        if other and (folder / "DONE").exists():
-            raise UserError(f"made with another {', '.join(other)}; --out makes a new folder",
-                            folder)
-        if not other:
-            for name, now in config["recorded"].items():
-                if name != "argv" and before["recorded"].get(name) != now:
-                    log(f"warning: {name} was {before['recorded'].get(name)}, is {now}")
-            return
+    other = [k for k, v in config["key"].items() if before and before["key"].get(k) != v]
+    if other and (folder / "DONE").exists():
+        raise UserError(f"made with another {', '.join(other)}; --out makes a new folder", folder)
+    if other:
         log(f"{folder}: another {', '.join(other)} than when it was begun; predicting anew")
         for stale in (folder / "predictions").glob("*/*"):
             stale.unlink()
-    write_file(path, json.dumps(config, indent=1, ensure_ascii=False))
+    if before and not other:
+        warn_of_changes(before["recorded"], config["recorded"])
+    else:
+        write_file(path, json.dumps(config, indent=1, ensure_ascii=False))
+
+
+def warn_of_changes(before: dict, now: dict) -> None:
+    """Versions, device, threads, commit: they decide bits, not what a result means."""
+    for name in now.keys() - {"argv"}:
+        if before.get(name) != now[name]:
+            log(f"warning: {name} was {before.get(name)}, is {now[name]}")
 
 
 def evaluate(folder: Path, task, split: str, stages, start: Path, inter: str, seed: int,
@@ -453,31 +469,14 @@ def evaluate(folder: Path, task, split: str, stages, start: Path, inter: str, se
         scores[lang] = evaluation.score_language(folder, task, context.data, split, lang, limit)
         log(f"{task.name} {lang}: {scores[lang]}")
     english = context.world["english"]
+    copied = evaluation.leaked(trained, task, split, context.data, english, limit) if head else 0
+    if copied:
+        log(f"warning: {copied} {task.name} {split} examples are also training examples")
     result = {"schema": 1, "world": context.world["world"], "inter": inter, "task": task.name,
               "split": split, "seed": seed, "limited": limit, "languages": scores,
-              "leaked": leaked(trained, task, split, context) if task.train_on else 0,
+              "leaked": copied,
               **evaluation.summarise(task, scores, english)}
     write_file(folder / "metrics.json", json.dumps(result, indent=1, ensure_ascii=False))
-
-
-def leaked(trained, task, split: str, context: Context) -> int:
-    """English evaluation examples whose text also stands in the training data."""
-    english, limit = context.world["english"], context.given.limit
-    if not tasks.find(task, context.data, split, english):
-        return 0
-    seen = {text_of(e) for e in
-            evaluation.load_examples(trained, context.data, "train", english, limit).examples}
-    count = sum(text_of(e) in seen for e in
-                evaluation.load_examples(task, context.data, split, english, limit).examples)
-    if count:
-        log(f"warning: {count} {task.name} {split} examples are also training examples")
-    return count
-
-
-def text_of(example) -> tuple:
-    """What a model sees of an example: all its fields but row, id and gold."""
-    hidden = ("row", "id", "label", "answers", "tags", "gold")
-    return tuple(v for k, v in example._asdict().items() if k not in hidden)
 
 
 def drop_encoder(stages: list[Stage], task, context: Context) -> None:

@@ -91,9 +91,9 @@ def add_technical(parser) -> None:
     add("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     add("--precision", choices=("auto", *PRECISIONS), default="auto",
         help="auto: bf16 on a GPU that has it, else fp16 with loss scaling; fp32 on a CPU")
-    add("--micro-tokens", type=int, default=16384, metavar="N",
+    add("--micro-tokens", type=int, default=0, metavar="N",
         help="most tokens in one forward pass; the same result up to rounding and the draws of "
-        "dropout (16384)")
+        "dropout (0 = 2048 on a CPU, 16384 on a GPU)")
     add("--checkpoint-activations", action="store_true",
         help="recompute activations in the backward pass: less memory, a third more time")
     add("--deterministic", action="store_true", help="bit-identical repeats on CUDA too (slower)")
@@ -109,9 +109,8 @@ def check_given(given) -> None:
             (given.model is None) != (given.data is None),
         "give one of --target, --list, --check and --predict":
             bool(given.target) + given.list + given.check + bool(given.predict) != 1,
-        "--limit, --layer and --threads cannot be negative":
-            min(given.limit, given.layer, given.threads) < 0,
-        "--micro-tokens must be at least 1": given.micro_tokens < 1,
+        "--limit, --layer, --threads and --micro-tokens cannot be negative":
+            min(given.limit, given.layer, given.threads, given.micro_tokens) < 0,
         "--seed wants different whole numbers, as in 1,2,3":
             not re.fullmatch(r"\d{1,9}(,\d{1,9})*", given.seed)
             or len({int(s) for s in given.seed.split(",")}) <= given.seed.count(","),
@@ -168,7 +167,8 @@ def make_hardware(given, is_toy: bool) -> evaluation.Hardware:
     if precision == "auto":
         has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "fp32" if device.type == "cpu" else "bf16" if has_bf16 else "fp16"
-    return evaluation.Hardware(device, PRECISIONS[precision], given.micro_tokens)
+    tokens = given.micro_tokens or (2048 if device.type == "cpu" else 16384)
+    return evaluation.Hardware(device, PRECISIONS[precision], tokens)
 
 
 def make_context(given) -> runs.Context:

@@ -2,7 +2,7 @@
 
     python tests/bench_gpu.py [DATA] [--size 32] [--steps 20] [--layers 24] [--peak 989]
 
-bf16 autocast over fp32 weights, dropout 0.1, whole optimizer steps (clipping, fused AdamW) of `size`
+bf16 autocast over fp32 weights, dropout 0.1, whole steps (clipping, fused AdamW) of `size`
 windows, then evaluation. Sides, one after the other, each alone on the device: ours (active
 vocabulary filled up to 40,000 rows; length-grouped batches, as in training) with attention dropout
 0.1 (padded attention) and 0 (packed flash attention); transformers with sdpa on random batches

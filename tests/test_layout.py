@@ -25,7 +25,7 @@ ROOMS = {                     # room -> rooms of ours that it may import
     "runs": {"readers", "tasks", "data", "model", "weights", "metrics", "eval", "train"},
     "stilts": {"readers", "tasks", "data", "model", "weights", "metrics", "eval", "train", "runs"},
 }
-ALL_ROOMS = 4500              # lines of all rooms together
+ALL_ROOMS = 4550              # lines of all rooms together
 AUDIT_PATH = 1200             # lines that `--inter squad --target tydiqa` executes
 PARSED = {name: ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")) for name in ROOMS}
 
