@@ -484,9 +484,10 @@ class Order:
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def mask_tokens(batch: Batch, rate: float, tokenizer: Tokenizer, seed: int, step: int) -> Batch:
-    """BERT's masking: `rate` of the tokens are asked; of those 80 % become <mask>, 10 % a random
-    piece, 10 % stay. Special tokens are never asked. A pure function of (seed, step, sequence)."""
+def mask_tokens(batch: Batch, rate: float, random_rate: float, tokenizer: Tokenizer, seed: int,
+                step: int) -> Batch:
+    """BERT's masking: `rate` of the tokens are asked; a tenth of those stays, `random_rate` become
+    random pieces, others <mask>. Never special tokens. A function of (seed, step, sequence)."""
     draws = np.concatenate([stream("mask", seed, step, int(s)).random((n, 3))
                             for s, n in zip(batch.sequences, batch.lengths)])
     ids = batch.input_ids.copy()
@@ -494,6 +495,6 @@ def mask_tokens(batch: Batch, rate: float, tokenizer: Tokenizer, seed: int, step
     target = ids[positions]
     _, fate, choice = draws[positions].T
     random_id = UNK + 1 + (choice * (tokenizer.mask_id - UNK - 1)).astype(np.int32)
-    ids[positions] = np.where(fate < 0.8, tokenizer.mask_id,
+    ids[positions] = np.where(fate < 0.9 - random_rate, tokenizer.mask_id,
                               np.where(fate < 0.9, random_id, target))
     return replace(batch, input_ids=ids, positions=positions, target=target.astype(np.int64))

@@ -48,12 +48,13 @@ RECIPES = {
     "jiant": {"intermediate": 1e-5, "target": 1e-5, "with mlm": 1e-5},
 }
 COMMON = {"weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999, "mask_rate": 0.15,
-          "steps": 0, "evaluations": 10}          # steps 0: as many as the epochs need
+          "random_rate": 0.1, "steps": 0, "evaluations": 10}  # steps 0: as the epochs need
 ROW_FIELDS = ("batch_size", "epochs", "max_length", "stride", "max_question", "max_answer")
 LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (0, 1e4), "steps": (0, 1e9),
           "max_length": (8, 8192), "stride": (1, 8192), "max_question": (1, 8192),
           "max_answer": (1, 8192), "weight_decay": (0, 1), "warmup": (0, 1), "clip": (1e-9, 1e9),
-          "beta2": (0, 0.999999), "mask_rate": (1e-3, 0.9), "evaluations": (1, 1000)}
+          "beta2": (0, 0.999999), "mask_rate": (1e-3, 0.9), "random_rate": (0, 0.9),
+          "evaluations": (1, 1000)}
 
 
 # -------------------------------------------------------------------------------- settings
@@ -264,7 +265,8 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
 
 def stage_settings(stage: Stage) -> dict:
     """What train() needs; how much is masked is each task's own."""
-    return {name: stage.setting(name) for name in (*COMMON, "lr") if name != "mask_rate"}
+    return {name: stage.setting(name) for name in (*COMMON, "lr")
+            if name not in ("mask_rate", "random_rate")}
 
 
 def finish_stage(folder, chosen, stage: Stage, parts, config, vocabulary: Path, world) -> None:
@@ -347,7 +349,6 @@ def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
     task = target_task(target, context)
     folder = run_folder(inter, target, seed, context)
     config = describe_run(inter, task, seed, stages, context)
-    split = config["key"]["split"]
     with locked(folder):
         claim(folder, config)
         is_kept = not stages or (stage_folder(stages[-1], context) / "model.safetensors").exists()
@@ -355,7 +356,7 @@ def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
             start = context.model
             for stage in stages:
                 start = run_stage(stage, start, context)
-            evaluate(folder, task, split, stages, start, inter, seed, context)
+            evaluate(folder, task, config["key"]["split"], stages, start, inter, seed, context)
             write_file(folder / "DONE", "")
             drop_encoder(stages, task, context)
     return evaluation.read_run(folder)[0]
@@ -373,18 +374,18 @@ def describe_run(inter, task, seed, stages, context) -> dict:
     if not languages:
         expected = ", ".join(task.files.get(split, ())) or f"no split {split} in this data set"
         raise UserError(f"{task.name} {split}: no files (expected {expected})", context.data)
-    missing = [lang for lang in task.languages if lang not in languages]
-    if missing and context.world["world"] == "real":
+    if context.world["world"] == "real" and set(task.languages) - set(languages):
+        missing = [lang for lang in task.languages if lang not in languages]
         log(f"{task.name} {split}: no files for {' '.join(missing)}")
     files = gold_files(task, split, languages, context)
-    head = stages[-1].head if task.train_on else ""
     return {
-        "key": {"inter": inter, "target": task.name, "split": split, "seed": seed, "head": head,
+        "key": {"inter": inter, "target": task.name, "split": split, "seed": seed,
+                "head": stages[-1].head if task.train_on else "",
                 "stages": [s.key for s in stages], "weights": start_digest(context.model),
                 "gold": digest(list(files.values())), "limit": context.given.limit,
                 "layer": context.given.layer, "world": context.world["world"],
                 "precision": str(context.hardware.dtype),
-                "row": row_values(task)},
+                "row": {name: getattr(task, name) for name in ROW_FIELDS}},
         "paths": {"model": str(context.model.resolve()), "data": str(context.data.resolve())},
         "values": {f"{'+'.join(n for n, _ in s.parts)}": s.values for s in stages},
         "files": files | dict(pair for s in stages for pair in s.files.items()),
@@ -399,10 +400,6 @@ def gold_files(task, split: str, languages, context: Context) -> dict[str, str]:
     """path -> sha256 of what a run is evaluated on."""
     return {str(path): sha256(path) for lang in languages
             for path in tasks.find(task, context.data, split, lang)}
-
-
-def row_values(task) -> dict:
-    return {name: getattr(task, name) for name in ROW_FIELDS}
 
 
 def git_commit() -> str:

@@ -61,6 +61,7 @@ def parse(arguments):
     add("--seed", default="1", help="comma-separated whole numbers; several give mean and SD (1)")
     add("--split", help="split to evaluate (default: the row's eval_split)")
     add("--no-baseline", action="store_true", help="do not also run --inter none")
+    add("--controls", action="store_true", help="toy: run the controls (off: print recorded ones)")
     add("--limit", type=int, default=0, metavar="N",
         help="first N examples of every file; marks all results LIMITED (0 = off)")
     add("--predict", nargs=2, metavar=("RUN", "FILE"),
@@ -75,8 +76,7 @@ def parse(arguments):
 def add_technical(parser) -> None:
     """Flags about places, training and the machine."""
     add = parser.add_argument_group("where things are").add_argument
-    add("--model", type=Path, metavar="DIR",
-        help="HF folder or fairseq archive folder (default: toy/encoder)")
+    add("--model", type=Path, metavar="DIR", help="HF or fairseq folder (default: toy/encoder)")
     add("--data", type=Path, metavar="DIR", help="data folder (default: toy/data)")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="results (runs)")
     add("--keep", action="store_true", help="keep the encoder of target stages (off: heads only, "
@@ -85,8 +85,7 @@ def add_technical(parser) -> None:
     add("--recipe", choices=runs.RECIPES, default="paper", help="learning rates (paper)")
     add("--set", action="append", default=[], metavar="[TASK.]FIELD=VALUE",
         help="override a value that --dry-run prints; may be repeated")
-    add("--layer", type=int, default=0, metavar="BLOCK",
-        help="block that retrieval compares (0 = 14/24 of the depth)")
+    add("--layer", type=int, default=0, help="block that retrieval compares (0 = 14/24 of depth)")
     add = parser.add_argument_group("running").add_argument
     add("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     add("--precision", choices=("auto", *PRECISIONS), default="auto",
@@ -94,8 +93,7 @@ def add_technical(parser) -> None:
     add("--micro-tokens", type=int, default=0, metavar="N",
         help="most tokens in one forward pass; the same result up to rounding and the draws of "
         "dropout (0 = 2048 on a CPU, 16384 on a GPU)")
-    add("--checkpoint-activations", action="store_true",
-        help="recompute activations in the backward pass: less memory, a third more time")
+    add("--checkpoint-activations", action="store_true", help="less memory, a third more time")
     add("--deterministic", action="store_true", help="bit-identical repeats on CUDA too (slower)")
     add("--threads", type=int, default=0, help="CPU threads (0 = PyTorch's choice; toy: 1)")
     add("--debug", action="store_true", help="show a traceback with an error")
@@ -178,13 +176,14 @@ def make_context(given) -> runs.Context:
         if not path.is_dir():
             raise UserError(f"no such {what}", path)
     world = tasks.world(folder)
-    home = tasks.world(model)["world"]
-    is_toy_model = home != "real"
-    if home != world["world"]:
+    is_toy = world["world"] != "real"
+    if tasks.world(model)["world"] != world["world"]:
         raise UserError("an encoder and data of different worlds are never mixed", model)
-    recipe_path = folder.parent / "recipe.json"
-    recipe = read_json(recipe_path) if is_toy_model and recipe_path.exists() else {}
-    hardware = make_hardware(given, is_toy_model)
+    if given.controls and (not is_toy or given.limit or given.split or given.layer):
+        raise UserError("--controls is for the toy world, without --limit, --split and --layer")
+    recipe = folder.parent / "recipe.json"
+    recipe = read_json(recipe) if is_toy and recipe.exists() else {}
+    hardware = make_hardware(given, is_toy)
     stop = catch_signals() if given.target and not given.dry_run else lambda: 0
     return runs.Context(given, model, folder, given.out, world, recipe, hardware, stop)
 
@@ -213,11 +212,13 @@ def run_all(given, context: runs.Context) -> None:
     check_runs(given, inter, targets, context)
     own_folder(context.out)
     for target in targets:
-        wanted = [inter] if target == "none" else arms
-        results = [runs.run(arm, target, seed, context) for arm in wanted for seed in given.seed]
+        results = [runs.run(arm, target, seed, context)
+                   for arm in (arms if target != "none" else [inter]) for seed in given.seed]
         if target != "none":
-            task = tasks.get(target)
-            print(evaluation.markdown_table(task, results[0]["split"], results) + "\n")
+            print(evaluation.markdown_table(tasks.get(target), results[0]["split"], results) + "\n")
+            if context.world["world"] != "real":
+                from toy import controls
+                print(controls.show(inter, target, given, context), end="")
 
 
 def check_runs(given, inter: str, targets: list[str], context: runs.Context) -> None:

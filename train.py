@@ -204,8 +204,8 @@ def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[f
     batches = [data.make_batch(part.features, items[run]) for run in
                data.cut_by_tokens(part.order.lengths[items], hardware.micro_tokens)]
     if part.task.kind == "mlm":
-        batches = [data.mask_tokens(b, part.values["mask_rate"], setup.tokenizer, setup.seed, step)
-                   for b in batches]
+        rates = part.values["mask_rate"], part.values["random_rate"]
+        batches = [data.mask_tokens(b, *rates, setup.tokenizer, setup.seed, step) for b in batches]
     count = max(1, sum(b.count for b in batches))
     torch.manual_seed(int(data.stream("dropout", setup.seed, step).integers(2 ** 62)))
     model.train()

@@ -314,7 +314,7 @@ def load_encoder(folder) -> tuple[Config, dict[str, torch.Tensor], Path, dict[st
     _expect(not unknown, f"{len(unknown)} tensors are not XLM-R's: {unknown[:5]}", path)
     halves = {str(tensor.dtype) for tensor in state.values()} & {"torch.float16", "torch.bfloat16"}
     if halves:
-        print(f"warning: {path}: {halves.pop()}, cast to float32", file=sys.stderr)
+        print(f"{path}: {halves.pop()}, cast to float32", file=sys.stderr)
     encoder, head = _take(state, rows, path), {}
     if "lm_head.dense.weight" in state:
         head = _take(state, _expand(HEADS["mlm"][1], HF, config), path)

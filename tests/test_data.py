@@ -300,15 +300,16 @@ def test_evaluation_batches_hold_every_sequence_once_within_budget(tokenizer):
     assert sorted(seen) == list(range(len(f.a)))
 
 
-def test_masks_follow_the_recipe_and_never_touch_special_tokens(tokenizer):
+@pytest.mark.parametrize("random_rate", [0.1, 0.5])
+def test_masks_follow_the_recipe_and_never_touch_special_tokens(tokenizer, random_rate):
     f = data.featurize(task("mlm"), documents(tokenizer, 2000), tokenizer)
     batch = data.make_batch(f, np.arange(len(f.a)))
-    masked = data.mask_tokens(batch, 0.15, tokenizer, seed=1, step=5)
+    masked = data.mask_tokens(batch, 0.15, random_rate, tokenizer, seed=1, step=5)
     inner = ~np.isin(batch.input_ids, [data.BOS, data.EOS])
     assert inner[masked.positions].all()
     assert len(masked.positions) / inner.sum() == pytest.approx(0.15, abs=0.005)
     new, old = masked.input_ids[masked.positions], masked.target
-    assert (new == tokenizer.mask_id).mean() == pytest.approx(0.8, abs=0.02)
+    assert (new == tokenizer.mask_id).mean() == pytest.approx(0.9 - random_rate, abs=0.02)
     assert (new == old).mean() == pytest.approx(0.1, abs=0.015)
     untouched = np.setdiff1d(np.arange(len(new_ids := masked.input_ids)), masked.positions)
     assert (new_ids[untouched] == batch.input_ids[untouched]).all()
@@ -319,7 +320,7 @@ def test_a_mask_depends_on_seed_step_and_sequence_not_on_its_batch(tokenizer):
     f = data.featurize(task("mlm"), documents(tokenizer), tokenizer)
 
     def masked(items, step):
-        b = data.mask_tokens(data.make_batch(f, np.array(items)), 0.3, tokenizer, 1, step)
+        b = data.mask_tokens(data.make_batch(f, np.array(items)), 0.3, 0.1, tokenizer, 1, step)
         return {s: b.input_ids[b.cu_seqlens[i]:b.cu_seqlens[i + 1]].tolist()
                 for i, s in enumerate(b.sequences)}
     together, alone = masked([3, 7, 11], 2), masked([7], 2)

@@ -76,7 +76,7 @@ def test_arrows_point_one_way(name):
             imported.add(node.module.split(".")[0])
     assert imported & set(ROOMS) <= ROOMS[name]
     allowed = set(sys.stdlib_module_names) | {"torch", "numpy", "sentencepiece", "tqdm"} | set(ROOMS)
-    assert imported <= allowed
+    assert imported <= allowed | ({"toy"} if name == "stilts" else set())      # its controls
     if name in ("readers", "tasks", "metrics"):
         assert "torch" not in imported
 

@@ -18,7 +18,7 @@ from readers import Classification, UserError
 
 CPU = Hardware(torch.device("cpu"), None, 16384)
 SETTINGS = {"lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999,
-            "mask_rate": 0.15, "steps": 0, "evaluations": 5}
+            "mask_rate": 0.15, "random_rate": 0.1, "steps": 0, "evaluations": 5}
 LABELS = ("no", "yes")
 
 

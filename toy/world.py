@@ -7,7 +7,7 @@ every language can say exactly the same things, and differs from toy-English in 
 LANGUAGES says and in nothing else (after Dufter and Schuetze 2020, arXiv 2005.00396, and K et al.
 2020, arXiv 1912.07840):
 
-    toy-en      English words (not inflected, no capitals: "where mira buys the lamp ?")
+    toy-en      English words (not inflected, no capitals: "mira buys the lamp in where ?")
     toy-lex     own words in an own alphabet; digits and punctuation are all that languages share
     toy-order   as toy-lex, and verb last, adpositions, articles and adjectives after the noun
     toy-case    as toy-lex, and a suffix on every object, place and day
@@ -188,35 +188,38 @@ class World:
     # ---- the grammar
 
     def realise(self, event: Event, lang: str, asked="", fronted="") -> list[Word]:
-        """The words of a sentence. asked: a wh-word, makes it that question about the event;
-        fronted: "where" or "when", puts that part first. What the event does not tell is left out.
-        """
-        lead = "what" if asked == "how-many" else asked or fronted
+        """The words of a sentence. asked: a wh-word, which takes the place of what it asks for and
+        makes this a question; fronted: "where" or "when", puts that part first. What the event does
+        not tell is left out."""
         parts = {
             "who": self._who(event, lang),
             "verb": [self._word(lang, event.verb, "verb", "VERB", "(S[dcl]\\NP)/NP")],
-            "what": self._object(event, lang, asked),
-            "where": self._adjunct(lang, "in", event.place, "where", "PROPN", lead),
-            "when": self._adjunct(lang, "on", event.day, "when", "NOUN", lead),
+            "what": self._object(event, lang),
+            "where": self._adjunct(lang, "in", event.place, "where", "PROPN", fronted),
+            "when": self._adjunct(lang, "on", event.day, "when", "NOUN", fronted),
         }
         order = ["who", "verb", "what", "where", "when"]
         if LANGUAGES[lang].verb_last:
             order = ["who", "where", "when", "what", "verb"]
-        if asked in parts:
-            parts[asked] = [self._wh(lang, asked)]
-        order.sort(key=lambda part: part != lead)              # stable: only `lead` moves
-        end = "?" if asked else "."
+        order.sort(key=lambda part: part != fronted)           # stable: only `fronted` moves
         words = [word for part in order for word in parts[part]]
+        if asked:
+            words = self._ask(words, lang, asked)
+        end = "?" if asked else "."
         return [*words, Word(end, end, "", "PUNCT", end, "O")]
 
     def _word(self, lang, concept, wh, upos, supertag, name="O") -> Word:
         form = self.forms[lang].get(concept, concept)           # digits are the same everywhere
         return Word(form, concept, wh, upos, supertag, name)
 
-    def _wh(self, lang: str, asked: str) -> Word:
-        supertags = {"who": "S[wq]/(S[dcl]\\NP)", "what": "S[wq]/(S[dcl]/NP)"}
-        upos = "PRON" if asked in supertags else "ADV"
-        return self._word(lang, asked, "", upos, supertags.get(asked, "S[wq]/S[dcl]"))
+    def _ask(self, words: list[Word], lang: str, asked: str) -> list[Word]:
+        """The wh-word for the words it asks for; it takes the supertag of the whole phrase."""
+        there = [i for i, word in enumerate(words) if word.wh == asked]
+        first, last = there[0], there[-1]
+        supertags = {"what": "N", "how-many": "NP[nb]/N"}
+        upos = "PRON" if asked in ("who", "what") else "ADV"
+        wh = self._word(lang, asked, "", upos, supertags.get(asked, "NP"))
+        return [*words[:first], wh, *words[last + 1:]]
 
     def _who(self, event: Event, lang: str) -> list[Word]:
         if len(event.who) == 1:
@@ -225,24 +228,21 @@ class World:
         return [self._word(lang, place, "who", "PROPN", "N/N", "B-ORG"),
                 self._word(lang, firm, "who", "NOUN", "N", "I-ORG")]
 
-    def _object(self, event: Event, lang: str, asked: str) -> list[Word]:
+    def _object(self, event: Event, lang: str) -> list[Word]:
         """"3 cheap lamp"; no toy language has a plural."""
-        if asked == "how-many":
-            words = [self._word(lang, asked, "", "PRON", "(S[wq]/(S[dcl]/NP))/N")]
-        elif event.number:
+        if event.number:
             words = [self._word(lang, event.number, "how-many", "NUM", "NP[nb]/N")]
         else:
             words = [self._word(lang, "the", "", "DET", "NP[nb]/N")]
         if event.adjective:
             words.append(self._word(lang, event.adjective, "what", "ADJ", "N/N"))
         words.append(self._head(lang, event.noun, "what", "NOUN", "N"))
-        turned = LANGUAGES[lang].verb_last and asked != "how-many"
-        return words[::-1] if turned else words
+        return words[::-1] if LANGUAGES[lang].verb_last else words
 
-    def _adjunct(self, lang, adposition, concept, wh, upos, lead) -> list[Word]:
+    def _adjunct(self, lang, adposition, concept, wh, upos, fronted) -> list[Word]:
         if concept is None:
             return []
-        supertag = "(S/S)/NP" if lead == wh else "((S\\NP)\\(S\\NP))/NP"
+        supertag = "(S/S)/NP" if fronted == wh else "((S\\NP)\\(S\\NP))/NP"
         words = [self._word(lang, adposition, "", "ADP", supertag),
                  self._head(lang, concept, wh, upos, "NP", "B-LOC" if wh == "where" else "O")]
         return words[::-1] if LANGUAGES[lang].verb_last else words
@@ -284,7 +284,7 @@ class Source:
         return event
 
     def tell(self, rng: Random, event: Event, lang: str) -> list[Word]:
-        """A statement; in three of ten, in every language, the place or the day comes first."""
+        """A statement; in one of five, in every language, the place or the day comes first."""
         there = [wh for wh in ("where", "when") if getattr(event, SLOTS[wh])]
-        fronted = rng.choice(there) if there and rng.random() < 0.3 else ""
+        fronted = rng.choice(there) if there and rng.random() < 0.2 else ""
         return self.world.realise(event, lang, fronted=fronted)
