@@ -1,6 +1,7 @@
 """Controls of the toy world: guessers, the record, the flag."""
 
 import json
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import stilts
 import tasks
 from conftest import ROOT
-from toy import controls
+from toy import controls, make
 from toy import world as w
 
 DATA = ROOT / "toy/data"
@@ -77,6 +78,23 @@ def test_record_does_not_speak_for_other_settings(tmp_path, monkeypatch):
     record.write_text(json.dumps(content), encoding="utf-8")
     for changed in ({"set": [("", "lr", "1e-3")]}, {"limit": 3}, {"split": "dev"}, {"layer": 2}):
         assert controls.show("squad", "xnli", *command(**changed)) == ""
+
+
+def test_recorded_steps_are_told_for_their_own_intermediate_task_only(tmp_path, monkeypatch):
+    record = tmp_path / "controls.json"
+    monkeypatch.setattr(controls, "RECORD", record)
+    rows = controls.guesses("xnli", DATA)
+    rows.append(rows[0] | {"inter": controls.SAME})
+    record.write_text(json.dumps({"date": "2026-01-02", "inter": "squad", "rows": rows,
+                                  "fingerprint": controls.fingerprint(controls.HERE)}))
+    assert controls.SAME in controls.show("squad", "xnli", *command())
+    assert controls.SAME not in controls.show("mnli", "xnli", *command())
+
+
+def test_a_command_inside_another_gives_the_signal_handlers_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    make.command("--target", "tatoeba", "--limit", 2, "--out", tmp_path / "r")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_controls_are_run_by_the_flag(tmp_path, capsys):

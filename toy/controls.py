@@ -11,9 +11,7 @@ guess              what is scored without reading: the commonest label of the En
 """
 
 import argparse
-import contextlib
 import hashlib
-import io
 import json
 import sys
 import time
@@ -41,16 +39,12 @@ NEVER, SAME = "never pretrained", "none, same steps"
 # ---- controls that are trained
 
 
-def run(inter: str, target: str, seeds: str, out: Path, *flags: str) -> list[dict]:
-    """metrics.json of one arm for each seed, with its folder, through the command; SystemExit where
-    it fails."""
-    import stilts
-    arguments = ["--inter", inter, "--target", target, "--seed", seeds, "--no-baseline",
-                 "--out", str(out), *flags]
-    with contextlib.redirect_stdout(io.StringIO()):
-        code = stilts.main(arguments)
-    if code:
-        raise SystemExit(code)
+def run(inter: str, target: str, seeds: str, out: Path, data: Path, model: Path,
+        settings=()) -> list[dict]:
+    """metrics.json of one arm for each seed, with its folder. settings: as for --set."""
+    make.command("--inter", inter, "--target", target, "--seed", seeds, "--no-baseline",
+                 "--out", out, "--data", data, "--model", model,
+                 *(f"--set={setting}" for setting in settings))
     folders = [out / f"toy--{inter}--{target}--s{seed}" for seed in seeds.split(",")]
     return [evaluation.read_run(folder)[0] | {"folder": str(folder)} for folder in folders]
 
@@ -63,27 +57,20 @@ def steps_of(run_folder: Path) -> int:
                for log in logs)
 
 
-def trained(inter: str, target: str, seeds: str, out: Path, *flags: str) -> list[dict]:
-    """The rows of never-pretrained encoder and step-matched baseline; `out` has the arm's runs.
-
-    flags: --data, --model and --set of the command.
-    """
-    paths = dict(zip(flags[::2], flags[1::2]))
+def trained(inter: str, target: str, seeds: str, out: Path, data: Path, model: Path,
+            settings=()) -> list[dict]:
+    """Rows of never-pretrained encoder and step-matched baseline; `out` has the arm's runs."""
     folder = out / "controls"
     random = folder / "random"
-    if not (random / "DONE").exists():
-        model = Path(paths["--model"])
-        make.random_encoder(random, (model / "world.json").read_text(encoding="utf-8"),
-                            model / weights.TOKENIZER, tasks.world(model)["seed"])
-        (random / "DONE").touch()
-    rest = [flag for flag in flags if flag not in ("--model", paths["--model"])]
-    rows = {NEVER: run("none", target, seeds, folder / "never", "--model", str(random), *rest)}
+    make.random_encoder(random, (model / "world.json").read_text(encoding="utf-8"),
+                        model / weights.TOKENIZER, tasks.world(model)["seed"])
+    rows = {NEVER: run("none", target, seeds, folder / "never", data, random, settings)}
     task = tasks.get(target)
     if inter != "none" and task.train_on:
         first = seeds.split(",")[0]
         steps = steps_of(out / f"toy--{inter}--{target}--s{first}")
-        rows[SAME] = run("none", target, seeds, folder / f"same-{steps}", *flags,
-                         "--set", f"{target}.steps={steps}")
+        rows[SAME] = run("none", target, seeds, folder / f"same-{steps}", data, model,
+                         [*settings, f"{target}.steps={steps}"])
     return [row | {"inter": name} for name, found in rows.items() for row in found]
 
 
@@ -199,11 +186,10 @@ def fingerprint(folder: Path) -> str:
 
 def record(out: Path, seeds: str) -> None:
     """Run everything on toy/ and write controls.json."""
-    rows = []
-    flags = "--data", str(HERE / "data"), "--model", str(HERE / "encoder")
+    rows, data, model = [], HERE / "data", HERE / "encoder"
     for target in TARGETS:
-        run("squad", target, seeds, out, *flags)
-        rows += trained("squad", target, seeds, out, *flags) + guesses(target, HERE / "data")
+        run("squad", target, seeds, out, data, model)
+        rows += trained("squad", target, seeds, out, data, model) + guesses(target, data)
     rows = [{key: value for key, value in row.items() if key != "folder"} for row in rows]
     text = json.dumps({"date": time.strftime("%Y-%m-%d"), "fingerprint": fingerprint(HERE),
                        "inter": "squad", "rows": rows}, indent=0, ensure_ascii=False)
@@ -215,10 +201,9 @@ def show(inter: str, target: str, given, context) -> str:
     task, split = tasks.get(target), given.split or tasks.get(target).eval_split
     seeds = ",".join(map(str, given.seed))
     if given.controls:
-        flags = ["--data", str(context.data), "--model", str(context.model)]
-        for owner, name, value in given.set:
-            flags += ["--set", f"{owner}.{name}={value}".lstrip(".")]
-        rows = trained(inter, target, seeds, context.out, *flags) + guesses(target, context.data)
+        settings = [f"{owner}.{name}={value}".lstrip(".") for owner, name, value in given.set]
+        rows = trained(inter, target, seeds, context.out, context.data, context.model, settings)
+        rows += guesses(target, context.data)
         title = "Controls, run now"
     else:
         is_default = not (given.set or given.limit or given.split or given.layer)
@@ -227,7 +212,8 @@ def show(inter: str, target: str, given, context) -> str:
         recorded = json.loads(RECORD.read_text(encoding="utf-8"))
         if recorded["fingerprint"] != fingerprint(HERE):
             return "Controls were recorded for other data or another encoder: use --controls.\n"
-        rows = [row for row in recorded["rows"] if row["task"] == target]
+        rows = [row for row in recorded["rows"] if row["task"] == target
+                and (row["inter"] != SAME or inter == recorded["inter"])]
         sha = hashlib.sha256(RECORD.read_bytes()).hexdigest()[:12]
         title = (f"Controls, recorded {recorded['date']} (controls.json, sha256 {sha}; "
                  "--controls runs them)")

@@ -1,9 +1,9 @@
 """Does the toy world illustrate the method? The frozen recipe on worlds it was not chosen on.
 
-    python toy/effect.py --worlds 100,101 --out DIR     make the worlds, run all arms: effect.json
-    python toy/effect.py --report                       tables as Markdown, picture effect.svg
+    python toy/effect.py --worlds 100,101 --out DIR     make the worlds, run all arms
+    python toy/effect.py --report DIR/effect-*.jsonl    tables as Markdown, picture effect.svg
 
-effect.json holds one row for each (world, arm, target, seed): scores by language and, for question
+effect-WORLD.jsonl holds one row for each (arm, target, seed): scores by language and, for question
 answering, by type of answer. Everything printed is computed from it.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -22,11 +23,12 @@ import torch  # noqa: E402
 import eval as evaluation  # noqa: E402
 import metrics  # noqa: E402
 import tasks  # noqa: E402
+from eval import spread  # noqa: E402
 from readers import read_json  # noqa: E402
 from toy import controls, make  # noqa: E402
 from toy import world as w  # noqa: E402
 
-RECORD, PICTURE = HERE / "effect.json", HERE / "effect.svg"
+PICTURE = HERE / "effect.svg"
 WORLDS, SEEDS = "100,101", "1,2,3,4,5"
 ARMS = ("none", "squad", "squad+mlm")
 QA, OTHERS, RETRIEVAL = "tydiqa", ("udpos", "xnli", "panx"), "tatoeba"
@@ -44,17 +46,16 @@ def run_world(seed: int, out: Path, seeds: str) -> list[dict]:
         (folder / "recipe.json").write_bytes((HERE / "recipe.json").read_bytes())
         (folder / "DONE").touch()
     data, model = folder / "data", folder / "encoder"
-    flags = "--data", str(data), "--model", str(model)
     rows = []
     for arm in ARMS:
-        rows += controls.run(arm, QA, seeds, runs, *flags)
-    rows += controls.trained("squad", QA, seeds, runs, *flags)
+        rows += controls.run(arm, QA, seeds, runs, data, model)
+    rows += controls.trained("squad", QA, seeds, runs, data, model)
     for row in rows:
         row["types"] = by_type(Path(row["folder"]), data, w.World(seed))
     for target in OTHERS:
-        rows += controls.run("none", target, seeds, runs, *flags)
-        rows += controls.run("squad", target, seeds, runs, *flags)
-        rows += controls.trained("none", target, seeds, runs, *flags)
+        rows += controls.run("none", target, seeds, runs, data, model)
+        rows += controls.run("squad", target, seeds, runs, data, model)
+        rows += controls.trained("none", target, seeds, runs, data, model)
     for target in (QA, *OTHERS, RETRIEVAL):
         rows += controls.guesses(target, data)
     rows += by_layer(data, model, runs, seeds) + stage_scores(runs, seeds)
@@ -92,7 +93,8 @@ def by_layer(data: Path, model: Path, runs: Path, seeds: str) -> list[dict]:
         for seed in seeds.split(","):
             config = read_json(runs / f"toy--{arm}--{QA}--s{seed}" / "config.json")
             folders.append((arm, seed, runs / "stages" / config["key"]["stages"][0] / "best"))
-    task, hardware = tasks.get(RETRIEVAL), evaluation.Hardware(torch.device("cpu"), None, 2048)
+    task = replace(tasks.get(RETRIEVAL), **read_json(data.parent / "recipe.json")[RETRIEVAL])
+    hardware = evaluation.Hardware(torch.device("cpu"), None, 2048)
     rows = []
     for arm, seed, folder in folders:
         encoder, tokenizer = evaluation.load_model(folder, "", task, 0)
@@ -146,11 +148,6 @@ def interval(values: list[float]) -> tuple[float, float]:
 def table(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |"
                      for cells in [header, ["---"] * len(header), *lines])
-
-
-def spread(values: list[float]) -> str:
-    text = f"{mean(values):.1f}"
-    return text if len(values) < 2 else f"{text} \u00b1 {stdev(values):.1f}"
 
 
 def score_table(rows, task: str) -> str:
@@ -256,19 +253,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--worlds", default=WORLDS, help=f"comma-separated ({WORLDS})")
     parser.add_argument("--seeds", default=SEEDS, help=f"comma-separated ({SEEDS})")
-    parser.add_argument("--out", type=Path, help="where worlds and runs go; writes OUT/effect.json")
-    parser.add_argument("--report", type=Path, nargs="*", metavar="FILE",
-                        help=f"print the tables of these files ({RECORD.name}), draw the picture")
+    parser.add_argument("--out", type=Path, help="for worlds, runs and effect-WORLD.jsonl")
+    parser.add_argument("--report", type=Path, nargs="+", metavar="FILE",
+                        help="print the tables of these files, draw the picture")
     given = parser.parse_args()
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
         for world in map(int, given.worlds.split(",")):
             rows = run_world(world, given.out, given.seeds)
-            (given.out / f"effect-{world}.json").write_text(
+            (given.out / f"effect-{world}.jsonl").write_text(
                 "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    if given.report is not None:
-        paths = given.report or [RECORD]
-        rows = [json.loads(line) for path in paths
+    if given.report:
+        rows = [json.loads(line) for path in given.report
                 for line in path.read_text(encoding="utf-8").splitlines()]
         print(report(rows))
         PICTURE.write_text(picture(rows), encoding="utf-8")

@@ -1,6 +1,6 @@
 """Rebuilds the toy world: data in the official formats, the vocabulary and the encoder.
 
-    python toy/make.py                     data and encoder: ten minutes of one core
+    python toy/make.py                     data and encoder: a quarter of an hour
     python toy/make.py --data-only         the data: seconds, bit for bit the same for a seed
     python toy/make.py --seed 1 --out DIR  another world, elsewhere
 
@@ -14,6 +14,7 @@ import contextlib
 import io
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -72,19 +73,19 @@ def vocabulary(source: Source) -> bytes:
 
 def sinusoids(count: int, width: int) -> torch.Tensor:
     """[count, width] first position embeddings (Vaswani et al. 2017, wave lengths up to 200). From
-    random ones a layer learns for each place apart which is the next; 1,000 steps of masked LM
-    were not enough for that."""
+    random ones a layer must learn for each place apart which is the next. One pair of runs, four
+    layers, English: loss 1.94 against 2.25 after 500 steps."""
     rates = 200 ** -(torch.arange(width // 2) / (width // 2 - 1))
     angles = torch.arange(count)[:, None] * rates
     return 0.11 * torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
 
 
 def random_encoder(folder: Path, world: str, vocabulary_file: Path, seed: int) -> None:
-    """What pretraining begins with, as a folder."""
+    """What pretraining begins with, as a folder: the same bytes for the same arguments."""
     config = Config(vocab_size=PIECES + 2, **SHAPE)
     state = make_encoder(config, seed=seed).state_dict()
     state["positions.weight"] = sinusoids(*state["positions.weight"].shape)
-    state["types.weight"].zero_()              # a random vector added to all states slows all down
+    state["types.weight"].zero_()              # as XLM-R's. Random: loss 5.46, not 4.0, at step 300
     weights.export_hf(folder, config, state, tokenizer=vocabulary_file)
     write_files(folder, {"world.json": world})
 
@@ -102,10 +103,11 @@ def pretrain(source: Source, folder: Path, seed: int) -> None:
                                                        news, f"stage {number}")
                      for lang, language in LANGUAGES.items()}
             write_files(Path(work, f"data{number}"), texts | {"world.json": world})
-            start = run_stage([
-                "--inter", "mlm", "--target", "none", "--seed", str(seed), "--model", str(start),
+            printed = command(
+                "--inter", "mlm", "--target", "none", "--seed", seed, "--model", start,
                 "--data", f"{work}/data{number}", "--out", f"{work}/runs",
-                *(f"--set={setting}" for setting in (*SETTINGS, *settings.split()))])
+                *(f"--set={setting}" for setting in (*SETTINGS, *settings.split())))
+            start = Path(printed.splitlines()[-2])         # before the notice: the best encoder
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(start, folder)
     halve(folder)
@@ -120,14 +122,20 @@ def halve(folder: Path) -> None:
     write_files(folder, {"config.json": dump(config | {"torch_dtype": "float16"})})
 
 
-def run_stage(arguments: list[str]) -> Path:
-    """Run stilts.py; its next to last line names the folder of the trained encoder."""
+def command(*arguments) -> str:
+    """What stilts.py prints; SystemExit with its code where it fails. A command around this one
+    gets its signal handlers back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        code = stilts.main(arguments)
+    try:
+        with contextlib.redirect_stdout(output):
+            code = stilts.main([str(argument) for argument in arguments])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if code:
         raise SystemExit(code)
-    return Path(output.getvalue().splitlines()[-2])
+    return output.getvalue()
 
 
 def make_world(seed: int, folder: Path, is_data_only: bool) -> None:
