@@ -7,7 +7,6 @@ Every text is encoded once into one flat pool of pieces; a sequence is one or tw
 Letters: P pieces of the pool, S sequences, E examples, N tokens of a batch, B its sequences.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 import sentencepiece
 import torch
 
-from readers import UserError
+from files import UserError
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3          # fairseq's ids; the other pieces are shifted by one
 NO_ANSWER, MISPLACED = -1, -2            # in place of the first piece of an answer
@@ -200,10 +199,17 @@ def featurize_choices(task, examples, tokenizer, labels, train):
 
 
 def featurize_single(task, examples, tokenizer, labels, train):
-    """Retrieval: one sentence a sequence, the end is cut."""
+    """Retrieval: one sentence a sequence, the end is cut; in training a query and its first right
+    candidate are one item, whose target is each other."""
+    group, target = 1, None
+    if train:
+        by_id = {e.id: e for e in examples if e.side == "candidate"}
+        examples = [side for e in examples if e.side == "query" for side in (e, by_id[e.gold[0]])]
+        group, target = 2, np.zeros(len(examples) // 2, np.int64)
     ids, (a,) = pool(tokenizer, [e.text for e in examples])
     a[:, 1] = np.minimum(a[:, 1], a[:, 0] + task.max_length - 2)
-    return Features(task.kind, ids, a, None, np.arange(len(examples), dtype=np.int32))
+    example = np.arange(len(examples), dtype=np.int32) // group
+    return Features(task.kind, ids, a, None, example, group, target)
 
 
 def featurize_documents(task, examples, tokenizer, labels, train):
@@ -444,57 +450,3 @@ def evaluation_batches(f: Features, budget: int):
     order = np.argsort(-lengths, kind="stable")
     for run in cut_by_tokens(lengths[order], budget):
         yield make_batch(f, order[run])
-
-
-# ----------------------------------------------------------------------- order and randomness
-
-
-def stream(*key) -> np.random.Generator:
-    """A random generator that is a pure function of its key (ints and strings)."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-
-
-class Order:
-    """Which training items form batch k of a task: a pure function of (seed, task, k).
-
-    A permutation per epoch; chunks of 50 batches sorted by length (for padded attention); batch
-    order shuffled; the last batch is short, never dropped.
-    """
-
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, name: str):
-        self.lengths, self.batch_size, self.seed, self.name = lengths, batch_size, seed, name
-        self.per_epoch = -(-len(lengths) // batch_size)
-        self.epoch, self.batches = -1, []
-
-    def __call__(self, k: int) -> np.ndarray:
-        epoch, index = divmod(k, self.per_epoch)
-        if epoch != self.epoch:
-            self.epoch, self.batches = epoch, self.shuffle(epoch)
-        return self.batches[index]
-
-    def shuffle(self, epoch: int) -> list[np.ndarray]:
-        rng = stream("order", self.seed, self.name, epoch)
-        order = rng.permutation(len(self.lengths))
-        size = 50 * self.batch_size
-        chunks = [order[i:i + size] for i in range(0, len(order), size)]
-        chunks = [c[np.argsort(self.lengths[c], kind="stable")] for c in chunks]
-        size = self.batch_size
-        batches = [c[i:i + size] for c in chunks for i in range(0, len(c), size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def mask_tokens(batch: Batch, rate: float, random_rate: float, tokenizer: Tokenizer, seed: int,
-                step: int) -> Batch:
-    """BERT's masking: `rate` of the tokens are asked; a tenth of those stays, `random_rate` become
-    random pieces, others <mask>. Never special tokens. A function of (seed, step, sequence)."""
-    draws = np.concatenate([stream("mask", seed, step, int(s)).random((n, 3))
-                            for s, n in zip(batch.sequences, batch.lengths)])
-    ids = batch.input_ids.copy()
-    positions = np.flatnonzero((draws[:, 0] < rate) & (ids != BOS) & (ids != EOS))
-    target = ids[positions]
-    _, fate, choice = draws[positions].T
-    random_id = UNK + 1 + (choice * (tokenizer.mask_id - UNK - 1)).astype(np.int32)
-    ids[positions] = np.where(fate < 0.9 - random_rate, tokenizer.mask_id,
-                              np.where(fate < 0.9, random_id, target))
-    return replace(batch, input_ids=ids, positions=positions, target=target.astype(np.int64))

@@ -1,33 +1,28 @@
-"""Scores: the official metrics of XTREME and SQuAD, and prediction files in XTREME's form.
+"""Scores: the official metrics of XTREME, XTREME-R and SQuAD.
 
-    answers ──METRICS[task.metric](examples, answers)──> {name: value from 0 to 100}
-    answers ──format_answers──> text of a submission file ──parse_answers──> answers
+    answers ──score(task.metric, examples, answers, lang)──> {name: value from 0 to 100}
 
 Answers align with examples: a label, the number of an ending, a string ("" = unanswerable), a tuple
-of tags, the id of a candidate (retrieval; None beside candidates). Else None is a missing answer
-and scores 0. The same rules score the text of two official files, a gold one and a prediction:
-
-    accuracy(read_labels(gold), read_labels(prediction))              XNLI, PAWS-X, Tatoeba
-    chunk_f1(read_tags(gold), read_tags(prediction))                  PAN-X, UD-POS
-    squad_v1(examples, parse_answers("span", prediction, examples))   XQuAD, TyDiQA, SQuAD
-        with examples = list(readers.parse_squad(gold, path)); likewise squad_v2
+of tags; in retrieval the id of a candidate or a ranking of them (None beside candidates). Else None
+is a missing answer and scores 0. What two official files hold, a gold one and a prediction, is
+scored by the same rules: accuracy, chunk_f1, bucc_f1, mewslix_map20 take it as submission.py reads
+it. Only the standard library is imported.
 
 Where the official scripts fail (unequal counts, nothing to score), these raise UserError.
 """
 
-import io
-import json
 import re
 import string
+import sys
+import unicodedata
 from collections import Counter
+from functools import cache
 
-import numpy as np
-
-from readers import Tagging, UserError
+from files import UserError
+from readers import Tagging
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-BLOCK = 2**24  # similarities that a search holds at once: 64 MB
 
 
 def percent(scores: list) -> float:
@@ -61,6 +56,13 @@ def label_accuracy(examples: list, answers: list) -> dict[str, float]:
     if examples and isinstance(examples[0], Tagging):
         return {"accuracy": tagging_f1(examples, answers)["accuracy"]}
     return accuracy([known(example) for example in examples], answers)
+
+
+def accuracy_and_f1(examples: list, answers: list) -> dict[str, float]:
+    """Accuracy, and F1 of the last label "1", in percent (QQP in GLUE and in the paper)."""
+    values = label_accuracy(examples, answers)
+    golds = {i for i, example in enumerate(examples) if example.label == "1"}
+    return values | {"f1": bucc_f1(golds, {i for i, a in enumerate(answers) if a == "1"})["f1"]}
 
 
 def retrieval_accuracy(examples: list, answers: list) -> dict[str, float]:
@@ -151,14 +153,14 @@ def means(scores: list[tuple], *names: str) -> dict[str, float]:
     return {name: percent([score[column] for score in scores]) for column, name in enumerate(names)}
 
 
-def squad_v1_question(example, answer: str | None) -> tuple[float, float]:
-    """(exact match, F1) from 0 to 1, each the best over the gold answers.
+def squad_v1_question(example, answer: str | None, normal=normalize) -> tuple[float, float]:
+    """(exact match, F1) from 0 to 1, each the best over the gold answers. normal: text -> text.
 
     Where answer and gold both normalise to nothing, the exact match is 1 but F1 is 0.
     """
     if answer is None:
         return 0.0, 0.0
-    golds, answer = [normalize(text) for text, _ in known(example)], normalize(answer)
+    golds, answer = [normal(text) for text, _ in known(example)], normal(answer)
     if not golds:
         raise UserError(f"question {example.id!r} has no gold answer (SQuAD v1.1 expects one)")
     return float(answer in golds), max(word_f1(gold, answer) for gold in golds)
@@ -168,6 +170,42 @@ def squad_v1(examples: list, answers: list) -> dict[str, float]:
     """exact_match and f1 in percent, as SQuAD's evaluate-v1.1.py (SQuAD, XQuAD, TyDiQA)."""
     check_count("questions and answers", len(examples), len(answers))
     return means([squad_v1_question(*pair) for pair in zip(examples, answers)], "exact_match", "f1")
+
+
+MLQA_ARTICLES = {  # language -> what is taken out; "toy": the invented languages have none
+    "en": r"\b(a|an|the)\b", "es": r"\b(un|una|unos|unas|el|la|los|las)\b", "hi": None, "zh": None,
+    "vi": r"\b(của|là|cái|chiếc|những)\b", "ar": "ال", "toy": None,
+    "de": r"\b(ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b",
+}
+MLQA_CHARACTERS = re.compile("([\u4e00-\u9fa5])")  # each a word of its own; rarer ones are not
+
+
+@cache
+def no_punctuation() -> dict[int, None]:
+    """Every character that Unicode calls punctuation, and ASCII's: "€" and "°" stay."""
+    codes = range(sys.maxunicode + 1)
+    return dict.fromkeys(code for code in codes if unicodedata.category(chr(code))[0] == "P"
+                         or chr(code) in string.punctuation)
+
+
+def normalize_mlqa(text: str, lang: str) -> str:
+    """MLQA's normal form: as SQuAD's, but with each language's articles, Unicode's punctuation and
+    one word for each Chinese character. Raises UserError for a language that MLQA does not have."""
+    name = lang.partition("-")[0]
+    if name not in MLQA_ARTICLES:
+        raise UserError(f"MLQA has no language {lang!r} ({', '.join(MLQA_ARTICLES)})")
+    text, articles = text.lower().translate(no_punctuation()), MLQA_ARTICLES[name]
+    text = re.sub(articles, " ", text) if articles else text
+    text = MLQA_CHARACTERS.sub(r" \1 ", text) if name == "zh" else text
+    return " ".join(text.split())
+
+
+def mlqa(examples: list, answers: list, lang: str) -> dict[str, float]:
+    """exact_match and f1 in percent, as MLQA's mlqa_evaluation_v1.py."""
+    check_count("questions and answers", len(examples), len(answers))
+    scores = [squad_v1_question(*pair, lambda text: normalize_mlqa(text, lang))
+              for pair in zip(examples, answers)]
+    return means(scores, "exact_match", "f1")
 
 
 def squad_v2_question(example, answer: str | None) -> tuple[float, float]:
@@ -234,160 +272,81 @@ def best_thresholds(examples: list, answers: list, raw: list, na_probs: dict) ->
 # ---- Retrieval ----------------------------------------------------------------------------------
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+def bucc_f1(golds: set[tuple], answers: set[tuple]) -> dict[str, float]:
+    """F1, precision and recall of two sets of pairs, in percent (BUCC). What cannot be divided is
+    0. An answer counts once, however often it is given."""
+    right = len(golds & answers)
+    precision, recall = right / max(len(answers), 1), right / max(len(golds), 1)
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+    values = {"f1": f1, "precision": precision, "recall": recall}
+    return {name: 100 * value for name, value in values.items()}
 
 
-def nearest(queries: np.ndarray, candidates: np.ndarray, cosine: bool = True) -> np.ndarray:
-    """For each query the number of its nearest candidate, the lowest of equals, int64 [Q].
-
-    queries [Q, H], candidates [C, H]. By cosine, or by Euclidean distance of the vectors as they
-    are: the two choices of XTREME's --dist (utils_retrieve.py, similarity_search).
-    Memory: BLOCK similarities; 40,000 x 400,000 pass in slices of 41 queries.
-    """
-    queries, candidates = np.asarray(queries, np.float32), np.asarray(candidates, np.float32)
-    if cosine:
-        queries, candidates = unit(queries), unit(candidates)
-    halves = np.square(candidates).sum(axis=1) / 2  # |q - c|^2 = |q|^2 - 2 (q.c - |c|^2 / 2)
-    step = max(1, BLOCK // max(len(candidates), 1))
-    slices = [queries[start : start + step] for start in range(0, len(queries), step)]
-    return np.concatenate([(rows @ candidates.T - halves).argmax(axis=1) for rows in slices])
-
-
-# ---- Prediction files ---------------------------------------------------------------------------
-
-
-def read_labels(text: str) -> list[str]:
-    """The labels of a file with one on each line, as text mode and strip() give them: LF, CR and
-    CRLF end a line, a blank one is a label too, a byte order mark spoils the first."""
-    return [line.strip() for line in io.StringIO(text, newline=None)]
-
-
-def read_tags(text: str) -> list[tuple[str, ...]]:
-    """The sentences of a file with one tag on each line. Every blank line ends a sentence, so that
-    leading and repeated ones make empty sentences; the last sentence needs none."""
-    sentences, tags = [], []
-    for line in read_labels(text):
-        if line:
-            tags.append(line)
-        else:
-            sentences.append(tuple(tags))
-            tags = []
-    return sentences + [tuple(tags)] if tags else sentences
-
-
-def read_choices(text: str, path=None) -> list:
-    """The values of "label" in a file with one JSON object on each line, as XCOPA's."""
-    choices = []
-    for number, line in enumerate(read_labels(text), start=1):
-        value = read_object(line, path, number)
-        if "label" not in value:
-            raise UserError('the key "label" is missing', path, number)
-        choices.append(value["label"])
-    return choices
-
-
-def read_object(text: str, path, line=None) -> dict:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"broken JSON: {error}", path, line) from None
-    if not isinstance(value, dict):
-        raise UserError("expected a JSON object {...}", path, line)
-    return value
-
-
-def parse_spans(text: str, examples: list, path) -> list[str | None]:
-    given = read_object(text, path)
-    for example in examples:
-        if not isinstance(given.get(example.id, ""), str):
-            raise UserError(f"the answer to {example.id!r} is not a string", path)
-    return [given.get(example.id) for example in examples]
-
-
-def parse_tags(text: str, examples: list, path) -> list[tuple[str, ...]]:
-    sentences = read_tags(text)
-    for example, tags in zip(examples, sentences):
-        what = f"words and tags of sentence {example.row}"
-        check_count(what, len(example.words), len(tags), path)
-    return sentences
-
-
-def parse_candidates(text: str, examples: list, path) -> list[str | None]:
-    ids = {example.id for example in examples if example.side == "candidate"}
-    lines = read_labels(text)
-    for number, line in enumerate(lines, start=1):
-        if line not in ids:
-            raise UserError(f"no candidate has the id {line!r} (a row from 0 on)", path, number)
-    check_count("queries and answers", sum(e.side == "query" for e in examples), len(lines), path)
-    rest = iter(lines)
-    return [next(rest) if example.side == "query" else None for example in examples]
-
-
-def format_lines(values) -> str:
-    return "".join(f"{value}\n" for value in values)
-
-
-def format_spans(examples: list, answers: list) -> str:
-    by_id = {example.id: answer for example, answer in zip(examples, answers)}
-    check_count("questions and their ids", len(examples), len(by_id))
-    return json.dumps(by_id, ensure_ascii=False, indent=1) + "\n"
-
-
-def format_candidates(examples: list, answers: list) -> str:
-    return format_lines(a for e, a in zip(examples, answers) if e.side == "query")
-
-
-PARSE = {
-    "classification": lambda text, examples, path: read_labels(text),
-    "multiple_choice": lambda text, examples, path: read_choices(text, path),
-    "span": parse_spans,
-    "tagging": parse_tags,
-    "retrieval": parse_candidates,
-}
-FORMAT = {
-    "classification": lambda examples, answers: format_lines(answers),
-    "multiple_choice": lambda _, answers: format_lines(json.dumps({"label": a}) for a in answers),
-    "span": format_spans,
-    "tagging": lambda _, answers: format_lines(tag for tags in answers for tag in (*tags, "")),
-    "retrieval": format_candidates,
-}
-
-
-def parse_answers(kind: str, text: str, examples: list, path=None) -> list:
-    """The answers in the text of a submission file. `path` only names it in errors.
-
-    A question without an entry has the answer None; entries for other ids are passed over.
-    Raises UserError: broken JSON, wrong counts, ids that no candidate has.
-    """
-    answers = PARSE[kind](text, examples, path)
-    check_count("examples and answers", len(examples), len(answers), path)
-    return answers
-
-
-def format_answers(kind: str, examples: list, answers: list) -> str:
-    """The text of a file that XTREME's evaluate.py scores: one label a line; one tag a line and a
-    blank line after each sentence; {question id: answer}; {"label": n} a line for multiple choice;
-    a candidate's id a line for retrieval (in Tatoeba ids are rows, counted from 0).
-
-    Raises UserError unless the text reads back as the same answers: one for each example and word,
-    ids unique, no label that strip() or a line end would change.
-    """
+def mined_f1(examples: list, answers: list) -> dict[str, float]:
+    """bucc_f1 of the pairs (query's id, answer); a query without answer gives none."""
     check_count("examples and answers", len(examples), len(answers))
-    if kind != "retrieval" and None in answers:
-        raise UserError(f"example {examples[answers.index(None)].row} has no answer")
-    text = FORMAT[kind](examples, answers)
-    if parse_answers(kind, text, examples) != answers:
-        raise UserError(f"a {kind} answer does not fit in one line (blanks or line ends in it)")
-    return text
+    pairs = [(e, answer) for e, answer in zip(examples, answers) if e.side == "query"]
+    return bucc_f1({(e.id, gold) for e, _ in pairs for gold in known(e)},
+                   {(e.id, answer) for e, answer in pairs if answer is not None})
 
 
-EXTENSION = {"classification": "tsv", "multiple_choice": "jsonl", "span": "json",
-             "tagging": "tsv", "retrieval": "tsv"}  # fmt: skip
-METRICS = {"accuracy": label_accuracy, "retrieval_accuracy": retrieval_accuracy,
-           "chunk_f1": tagging_f1, "squad_v1": squad_v1, "squad_v2": squad_v2}  # fmt: skip
+def average_precision(golds, ranked, k: int | None = 20) -> float:
+    """AP@k from 0 to 1 (LAReQA, utils_lareqa.py): at each new right answer, the share of right ones
+    so far; divided by the most that k answers could hold. k None or 0: no cut."""
+    if not golds:
+        raise UserError("a question without right answers (average precision expects one)")
+    ranked, found, total = ranked[:k] if k else ranked, set(), 0.0
+    for rank, answer in enumerate(ranked, start=1):
+        if answer in golds and answer not in found:
+            found.add(answer)
+            total += len(found) / rank
+    return total / min(len(golds), k or len(golds))
+
+
+def lareqa_map20(examples: list, answers: list) -> dict[str, float]:
+    """Mean AP@20 over queries in percent; an answer is a ranking of candidates' ids."""
+    check_count("examples and answers", len(examples), len(answers))
+    return {"map@20": percent([average_precision(known(e), answer or ())
+                               for e, answer in zip(examples, answers) if e.side == "query"])}
+
+
+def mewslix_map20(golds: dict[str, list[str]], answers: dict[str, list[str]]) -> dict[str, float]:
+    """Mewsli-X's "map@20" in percent: 1 / rank of the (first) gold entity among the first 20
+    answers, which makes it a mean reciprocal rank (utils_mewslix.py). No mentions give 0."""
+    ranks = []
+    for name, entities in golds.items():
+        if not entities:
+            raise UserError(f"mention {name!r} has no gold entity (expected one)")
+        top = answers.get(name, [])[:20]
+        gold = entities[0].strip()
+        ranks.append(1 / (1 + top.index(gold)) if gold in top else 0.0)
+    return {"map@20": percent(ranks) if ranks else 0.0}
+
+
+def mention_map20(examples: list, answers: list) -> dict[str, float]:
+    """mewslix_map20 of queries whose answers are rankings of entities."""
+    pairs = [(e, answer) for e, answer in zip(examples, answers) if e.side == "query"]
+    return mewslix_map20({e.id: list(known(e)) for e, _ in pairs},
+                         {e.id: list(answer or ()) for e, answer in pairs})
+
+
+# ---- The table of metrics -----------------------------------------------------------------------
+
+METRICS = {"accuracy": label_accuracy, "acc_and_f1": accuracy_and_f1,
+           "retrieval_accuracy": retrieval_accuracy,
+           "chunk_f1": tagging_f1, "squad_v1": squad_v1, "squad_v2": squad_v2,
+           "mined_f1": mined_f1, "lareqa_map20": lareqa_map20, "mention_map20": mention_map20}
+BY_LANGUAGE = {"squad_mlqa": mlqa}
 # metric -> the values whose mean is a task's score (XTREME, evaluate.py)
-MAIN = {"accuracy": ("accuracy",), "retrieval_accuracy": ("accuracy",), "chunk_f1": ("f1",),
-        "squad_v1": ("f1", "exact_match"), "squad_v2": ("f1", "exact")}  # fmt: skip
+MAIN = {"accuracy": ("accuracy",), "acc_and_f1": ("accuracy", "f1"),
+        "retrieval_accuracy": ("accuracy",), "chunk_f1": ("f1",),
+        "squad_v1": ("f1", "exact_match"), "squad_mlqa": ("f1", "exact_match"),
+        "squad_v2": ("f1", "exact"), "mined_f1": ("f1",), "lareqa_map20": ("map@20",),
+        "mention_map20": ("map@20",)}
+
+
+def score(metric: str, examples: list, answers: list, lang: str) -> dict[str, float]:
+    """The values of a metric over the examples of one language."""
+    if metric in BY_LANGUAGE:
+        return BY_LANGUAGE[metric](examples, answers, lang)
+    return METRICS[metric](examples, answers)

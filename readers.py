@@ -8,37 +8,11 @@ and raises UserError, with file and line, for anything else that is wrong: nothi
 repaired silently. This room knows neither ids nor tensors and imports neither torch nor numpy.
 """
 
-import json
-import math
-import os
 import re
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple
 
-MAX_LINE = 1 << 24  # bytes: what is longer than 16 MB is no sentence
-MAX_JSON = 1 << 30  # bytes: the largest file of the field, TyDiQA's training set, has 58 MB
-
-STRANGERS = {  # what is found in the place of data, by its first bytes
-    b"version https://git-lfs": "a Git LFS pointer, not the data. Fetch the file (git lfs pull)",
-    b"<!doctype html": "an HTML page, not the data. Download the file again",
-    b"<html": "an HTML page, not the data. Download the file again",
-}
-
-
-class UserError(Exception):
-    """A problem the user can mend, in one line: 'PATH:LINE: what is wrong (expected ...). hint'.
-
-    At most 300 characters; control characters of the data are shown escaped. `line` is a line
-    number or, in JSON, where lines say nothing, words such as 'question 7'.
-    """
-
-    def __init__(self, what: str, path=None, line=None):
-        self.what, self.line = what, line
-        place = ":".join(str(part)[-200:] for part in (path, line) if part is not None)
-        text = f"{place}: {what}" if place else what
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-        super().__init__(text if len(text) <= 300 else text[:297] + "...")
-
+from files import UserError, read_csv, read_json, read_json_lines, read_lines
 
 # `row` is the 1-based line (in JSON: the question's number) in the example's file. File and row
 # name an example, never the file's own id: TyDiQA's training ids repeat. The gold is the last
@@ -84,101 +58,10 @@ Example = Classification | MultipleChoice | Span | Tagging | Sentence | Document
 Examples = Iterator[Example | None]
 
 
-# --------------------------------------------------------------------- bytes -> lines, JSON
-
-
-def read_lines(path) -> Iterator[tuple[int, str]]:
-    r"""(1-based number, text without line end) of each line of a UTF-8 file (a BOM is tolerated).
-
-    Only "\n" ends a line, and one "\r" before it is taken off: XNLI and PAWS-X hold U+001D and
-    U+001C inside sentences, BUCC U+2028, where str.splitlines() would cut. Raises UserError:
-    unreadable, empty, no text file, a line too long, not UTF-8.
-    """
-    offset = 0
-    with _open(path) as file:
-        for number, raw in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
-            if len(raw) > MAX_LINE:
-                raise UserError(f"line too long (expected at most {MAX_LINE} bytes)", path, number)
-            yield number, _decode(raw.removesuffix(b"\n").removesuffix(b"\r"), path, number, offset)
-            offset += len(raw)
-    if offset == 0:
-        raise UserError("the file is empty", path)
-
-
-def read_json(path):
-    """The content of a JSON file. Raises UserError, also for keys that occur twice in an object,
-    NaN, Infinity, nesting too deep for Python and half surrogate pairs."""
-    with _open(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if not 0 < size <= MAX_JSON:
-            raise UserError(f"expected a file of 1 to {MAX_JSON} bytes, found {size}", path)
-        raw = file.read()
-    return _parse_json(_decode(raw, path, 1, 0), path, None)
-
-
-def read_json_lines(path) -> Iterator[tuple[int, dict]]:
-    """(1-based line, object) of each line of a JSON-lines file. Raises UserError as read_json."""
-    for number, text in read_lines(path):
-        record = _parse_json(text, path, number)
-        if not isinstance(record, dict):
-            raise UserError(f"expected an object, found {type(record).__name__}", path, number)
-        yield number, record
-
-
-def _open(path):
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", path) from error
-
-
-def _decode(raw: bytes, path, line: int, offset: int) -> str:
-    """The text of bytes that begin in this line, at this offset of the file."""
-    if offset == 0:
-        start = raw[:200].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-        for magic, what in STRANGERS.items():
-            if start.startswith(magic):
-                raise UserError(f"this is {what}", path)
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line += raw.count(b"\n", 0, error.start)
-        what = f"not UTF-8 (byte 0x{raw[error.start]:02x} at offset {offset + error.start})"
-        raise UserError(what, path, line) from error
-    return text.removeprefix("\ufeff") if offset == 0 else text
-
-
-def _parse_json(text: str, path, line: int | None):
-    try:
-        data = DECODER.decode(text)
-        if re.search(r"\\u[dD][89a-fA-F]", text):  # escaped surrogates: text in pairs only
-            json.dumps(data, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError) as error:
-        what = getattr(error, "msg", error)
-        raise UserError(f"no JSON: {what}", path, line or getattr(error, "lineno", None)) from error
-    return data
-
-
-def _object(pairs: list) -> dict:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        raise ValueError(f"a key occurs twice among {', '.join(key for key, _ in pairs)}")
-    return record
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(float(text)):
-        raise ValueError(f"{text} is not a finite number")
-    return float(text)
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
-
-
 # ------------------------------------------------------------------------ rows -> Examples
 
 
-def _each(paths: list[Path], rows: Callable, parse: Callable) -> Examples:
+def each_row(paths: list[Path], rows: Callable, parse: Callable) -> Examples:
     """parse(number, row) for each (number, row) of rows(path); its errors learn file and line."""
     for path in paths:
         for number, row in rows(path):
@@ -188,7 +71,7 @@ def _each(paths: list[Path], rows: Callable, parse: Callable) -> Examples:
                 raise UserError(error.what, path, error.line or number) from error
 
 
-def _get(record, key: str, kind: type):
+def get(record, key: str, kind: type):
     """record[key], which must be there and be of this kind. Raises UserError."""
     if not isinstance(record, dict) or key not in record:
         raise UserError(f"there is no {key!r} in this {type(record).__name__}")
@@ -197,7 +80,7 @@ def _get(record, key: str, kind: type):
     return record[key]
 
 
-def _check_label(label, labels, line: int | None = None):
+def check_label(label, labels, line: int | None = None):
     if label is not None and label not in labels:
         known = ", ".join(map(str, labels)) if len(labels) < 20 else f"one of {len(labels)}"
         raise UserError(f"unknown label {label!r} (expected {known})", line=line)
@@ -215,13 +98,13 @@ def parse_squad(data, path) -> Iterator[Span]:
     """
     number = 0
     try:
-        for article in data if isinstance(data, list) else _get(data, "data", list):
-            for paragraph in _get(article, "paragraphs", list):
-                context = _get(paragraph, "context", str)
-                for qa in _get(paragraph, "qas", list):
+        for article in data if isinstance(data, list) else get(data, "data", list):
+            for paragraph in get(article, "paragraphs", list):
+                context = get(paragraph, "context", str)
+                for qa in get(paragraph, "qas", list):
                     number += 1
-                    question = _get(qa, "question", str)
-                    yield Span(number, _get(qa, "id", str), question, context, _answers(qa))
+                    question = get(qa, "question", str)
+                    yield Span(number, get(qa, "id", str), question, context, _answers(qa))
     except UserError as error:
         raise UserError(error.what, path, f"question {number}") from error
 
@@ -231,8 +114,8 @@ def _answers(qa: dict) -> tuple[tuple[str, int], ...] | None:
         return ()
     if "answers" not in qa:
         return None
-    answers = _get(qa, "answers", list)
-    return tuple((_get(one, "text", str), _get(one, "answer_start", int)) for one in answers)
+    answers = get(qa, "answers", list)
+    return tuple((get(one, "text", str), get(one, "answer_start", int)) for one in answers)
 
 
 def read_squad(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
@@ -269,12 +152,18 @@ def _locate(spans: list[Span], path) -> list[Span]:
     return spans
 
 
-COLUMNS = (("sentence1", "premise"), ("sentence2", "hypothesis", "hypo"), ("gold_label", "label"))
-SPELLINGS = {"contradictory": "contradiction"}  # in XNLI's copy of MultiNLI
+COLUMNS = (
+    ("sentence1", "premise", "question1", "context", "text_a"),
+    ("sentence2", "hypothesis", "hypo", "question2", "text_b"),
+    ("gold_label", "label", "is_duplicate"),
+)
+SPELLINGS = {"contradictory": "contradiction",  # in XNLI's copy of MultiNLI
+             "c": "contradiction", "e": "entailment", "n": "neutral"}  # ANLI
 
 
 def read_pairs(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
-    """Two texts and a label, in JSON lines or TSV, the columns found by name.
+    """Two texts and a label, in JSON lines or TSV, the columns found by name: MultiNLI, SNLI, ANLI,
+    XNLI, QQP, PAWS-X.
 
     Where there is a column `language` (XNLI's one file for all) only rows of `lang` are read. TSV
     without a header is XTREME's: text, text, and label except in test sets. Outer blanks are
@@ -286,38 +175,51 @@ def read_pairs(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Example
             if lang in (record.get("language", lang), None):
                 yield number, record
 
-    return _each(paths, rows, lambda number, record: _pair(number, record, labels))
+    return each_row(paths, rows, lambda number, record: _pair(number, record, labels))
 
 
 def _pair(number: int, record: dict, labels: tuple[str, ...]) -> Classification | None:
     names = [next((name for name in known if name in record), known[0]) for known in COLUMNS]
-    text_a, text_b = (_get(record, name, str).strip() for name in names[:2])
-    label = _get(record, names[2], str) if names[2] in record else None  # absent in test sets
+    text_a, text_b = (get(record, name, str).strip() for name in names[:2])
+    label = str(record[names[2]]) if names[2] in record else None  # absent in test sets
     if label == "-":
         return None
-    label = SPELLINGS.get(label, label)
-    _check_label(label, labels)
+    label = label if label in labels else SPELLINGS.get(label, label)
+    check_label(label, labels)
     return Classification(number, text_a, text_b, label)
 
 
 def _tsv(path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a TSV file. Not with csv, which swallows lines after an odd quotation mark."""
-    header, clean = None, str
+    """The rows of a TSV file. Not with csv, which swallows lines after an odd quotation mark; but a
+    row that is too short and ends in an open quote goes on in the next line (11 rows of QQP)."""
+    header, clean, begun, first = None, str, "", 0
     for number, line in read_lines(path):
-        fields = line.split("\t")
+        fields = (begun + line).split("\t")
         if header is None:
             header = fields
             if any(name in fields for name in COLUMNS[0]):
                 continue
             header, clean = ["sentence1", "sentence2", "label"][: max(2, len(fields))], _unquote
-        if len(fields) != len(header):
-            raise UserError(f"expected {len(header)} columns, found {len(fields)}", path, number)
+        open_quote = fields[-1].startswith('"') and fields[-1].count('"') % 2
+        if len(fields) < len(header) and open_quote:
+            begun, first = begun + line + "\n", first or number
+            continue
+        joined = [field for field in fields if "\n" in field]
+        if len(fields) != len(header) or not all(map(QUOTED.fullmatch, joined)):
+            what = f"expected {len(header)} columns, found {len(fields)}"
+            raise UserError(what, path, first or number)
+        begun, first = "", 0
         yield number, dict(zip(header, map(clean, fields)))
+    if begun:
+        raise UserError("the file ends inside a quoted field", path, first)
+
+
+QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
 def _unquote(field: str) -> str:
     """Undoes the csv.writer through which XTREME writes pairs: "He said ""no"".", He said "no"."""
-    inner = re.fullmatch(r'"((?:[^"]|"")*)"', field)
+    inner = QUOTED.fullmatch(field)
     return inner[1].replace('""', '"') if inner else field
 
 
@@ -326,150 +228,101 @@ def read_hellaswag(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Exa
     (without the blank that jiant puts before the ending where ctx_b is empty)."""
 
     def parse(number, record):
-        endings = _get(record, "endings", list)
+        endings, begin = get(record, "endings", list), get(record, "ctx_b", str)
         if not endings or not all(isinstance(ending, str) for ending in endings):
             raise UserError("'endings' is no list of strings")
-        label = _get(record, "label", int) if "label" in record else None  # absent in the test set
-        _check_label(label, range(len(endings)))
-        begin = _get(record, "ctx_b", str)
         choices = tuple(f"{begin} {ending}" if begin else ending for ending in endings)
-        return MultipleChoice(number, _get(record, "ctx_a", str), choices, label)
+        label = get(record, "label", int) if "label" in record else None  # absent in the test set
+        return _choice(number, get(record, "ctx_a", str), choices, label)
 
-    return _each(paths, read_json_lines, parse)
-
-
-def read_tagged(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
-    """`token TAB tag` (test sets: `token`) on a line, blank lines between sentences.
-
-    Files without a suffix are PAN-X's own, whose tokens carry their language: 'en:Paris'. A token
-    may be empty ('TAB tag'): it counts as a word like any other.
-    """
-    prefix = "xx:" if paths[0].suffix == "" else ""
-
-    def parse(_, block):
-        return _tagging([_token(number, line, prefix) for number, line in block], labels)
-
-    return _each(paths, _blocks, parse)
+    return each_row(paths, read_json_lines, parse)
 
 
-def _token(number: int, line: str, prefix: str) -> tuple[int, list[str]]:
-    _, colon, rest = line.partition(":") if prefix else ("", ":", line)  # words hold colons too
-    word, *tag = rest.split("\t")
-    if len(tag) > 1 or not colon:
-        raise UserError(f"expected {prefix}word TAB tag, found {line!r}", line=number)
-    return number, [word.strip() if prefix else word, *tag]
+def _choice(number: int, context: str, endings: tuple, label: int | None) -> MultipleChoice:
+    check_label(label, range(len(endings)))
+    return MultipleChoice(number, context, endings, label)
 
 
-def _blocks(path) -> Iterator[tuple[int, list[tuple[int, str]]]]:
-    """(number, [(number, line), ...]) of each run of lines between blank lines."""
-    block = []
-    for number, line in read_lines(path):
-        if line:
-            block.append((number, line))
-        elif block:
-            yield block[0][0], block
-            block = []
-    if block:  # XTREME's files end right after the last word, treebanks never
-        if path.suffix == ".conllu":
-            raise UserError("the file ends inside a sentence", path, number)
-        yield block[0][0], block
+def read_cosmosqa(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
+    """Cosmos QA: real CSV or, for the test set, JSON lines; the context is context and question."""
+
+    def parse(number, record):
+        endings = tuple(get(record, f"answer{i}", str) for i in range(4))
+        label = str(record["label"]).strip() if "label" in record else None
+        check_label(label, ("0", "1", "2", "3"))
+        context = f"{get(record, 'context', str)} {get(record, 'question', str)}"
+        return MultipleChoice(number, context, endings, label and int(label))
+
+    rows = read_json_lines if paths[0].suffix == ".jsonl" else read_csv
+    return each_row(paths, rows, parse)
 
 
-def _tagging(rows: list[tuple[int, list[str]]], labels: tuple[str, ...]) -> Tagging:
-    """rows: (line number, [word, tag] or [word]) of each word."""
-    for number, fields in rows:
-        if len(fields) != len(rows[0][1]):
-            raise UserError("some words of a sentence have a tag, others none", line=number)
-        for tag in fields[1:]:
-            _check_label(tag, labels, number)
-    words, *tags = zip(*(fields for _, fields in rows))
-    return Tagging(rows[0][0], words, *tags or [None])
+def read_commonsenseqa(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
+    """CommonsenseQA's JSON lines. Choices are told apart by letter: two may have the same text."""
+
+    def parse(number, record):
+        question = get(record, "question", dict)
+        choices = get(question, "choices", list)
+        letters = [get(choice, "label", str) for choice in choices]
+        if not letters:
+            raise UserError("a question without choices")
+        answer = get(record, "answerKey", str) if "answerKey" in record else None  # test: absent
+        check_label(answer, letters)
+        texts = tuple(get(choice, "text", str) for choice in choices)
+        return MultipleChoice(number, get(question, "stem", str), texts,
+                              None if answer is None else letters.index(answer))
+
+    return each_row(paths, read_json_lines, parse)
 
 
-def read_ccg(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
-    """CCGbank as jiant lays it out: `words TAB supertags` on a line, single blanks between."""
+def read_siqa(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
+    """Social IQa's JSON lines, socialIQa_v1.4_*.jsonl: the letter of the answer is `correct`."""
+
+    def parse(number, record):
+        answer = get(record, "correct", str) if "correct" in record else None
+        check_label(answer, ("A", "B", "C"))
+        context = f"{get(record, 'context', str)} {get(record, 'question', str)}"
+        return MultipleChoice(number, context, tuple(get(record, f"answer{x}", str) for x in "ABC"),
+                              None if answer is None else "ABC".index(answer))
+
+    return each_row(paths, read_json_lines, parse)
+
+
+def read_copa(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
+    """COPA and XCOPA: the context is the premise and, in every language, an English question, as in
+    XTREME's run_xcopa.py. A file whose labels are all 0 is XTREME's test set: it has no gold."""
+    for path in paths:
+        rows = list(each_row([path], read_json_lines, _copa))
+        if len(rows) > 20 and not any(row.label for row in rows):
+            rows = [row._replace(label=None) for row in rows]
+        yield from rows
+
+
+def _copa(number: int, record: dict) -> MultipleChoice:
+    asked = get(record, "question", str)
+    check_label(asked, ("cause", "effect"))
+    label = get(record, "label", int) if "label" in record else None
+    context = f"{get(record, 'premise', str)} What was the {asked}?"
+    endings = get(record, "choice1", str), get(record, "choice2", str)
+    return _choice(number, context, endings, label)
+
+
+def read_cola(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
+    """CoLA, GLUE's TSV without a header (source, label, mark, sentence): one text and 0 or 1. The
+    test file has a header and the columns index and sentence."""
 
     def parse(number, line):
-        columns = [field.split(" ") for field in line.split("\t")]
-        sizes = [len(column) for column in columns]
-        if len(columns) > 2 or len(set(sizes)) > 1:
-            raise UserError(f"expected as many supertags as words, found {sizes}")
-        return _tagging([(number, list(row)) for row in zip(*columns)], labels)
+        fields = line.split("\t")
+        if len(fields) not in (2, 4):
+            raise UserError(f"expected 4 columns (test set: 2), found {len(fields)}")
+        label = fields[1] if len(fields) == 4 else None
+        check_label(label, labels)
+        return Classification(number, fields[-1].strip(), "", label)
 
-    return _each(paths, read_lines, parse)
+    def rows(path):
+        return (row for row in read_lines(path) if row != (1, "index\tsentence"))
 
-
-RANKS = {  # which part gives a multiword token its tag, of parts equally high in the tree
-    "es": "VERB AUX PRON ADP DET",
-    "fr": "VERB AUX PRON NOUN ADJ ADV ADP DET PART SCONJ CONJ",
-    "it": "VERB AUX ADV PRON ADP DET INTJ",
-    "other": "VERB NOUN PROPN PRON ADJ NUM ADV INTJ AUX ADP DET PART CCONJ SCONJ X PUNCT",
-}
-
-
-def read_udpos(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
-    """Universal POS tags, from treebanks (.conllu) as XTREME converts them or from XTREME's files.
-
-    A multiword token (French 'du' = de + le) is one word with the tag of one part; empty nodes are
-    dropped, blanks and U+200C inside a word deleted. Sentences without text ('_') come as None.
-    """
-    if paths[0].suffix != ".conllu":
-        return read_tagged(paths, lang, labels)
-    ranks = RANKS.get(lang, RANKS["other"]).split()
-    return _each(paths, _blocks, lambda _, block: _ud_sentence(block, ranks, labels))
-
-
-def _ud_sentence(block: list, ranks: list[str], labels: tuple[str, ...]) -> Tagging | None:
-    words = _ud_words([_ud_row(*item) for item in block if item[1][0] != "#"], ranks)
-    hidden = sum(form == "_" for _, (form, _) in words)
-    if hidden and hidden >= len(words) - 1:
-        return None
-    clean = [(line, [re.sub("[ \u200c]", "", form), tag]) for line, (form, tag) in words]
-    return _tagging(clean, labels)
-
-
-def _ud_row(number: int, line: str) -> tuple[int, list[str]]:
-    row = line.split("\t")
-    if len(row) != 10 or not re.fullmatch(r"[0-9]{1,6}([-.][0-9]{1,6})?", row[0]):
-        raise UserError(f"expected 10 columns, the first like 7, found {line[:40]!r}", line=number)
-    return number, row
-
-
-def _ud_words(rows: list, ranks: list[str]) -> list[tuple[int, list[str]]]:
-    """(line number, [form, tag]) of each word, multiword tokens in place of their parts."""
-    tokens = dict(enumerate((row for _, row in rows if row[0].isdecimal()), 1))
-    if not tokens or any(row[0] != str(token) for token, row in tokens.items()):
-        raise UserError("the tokens of this sentence are not numbered 1, 2, 3, ...")
-    words, parts = [], range(0)
-    for number, row in rows:
-        first, dash, last = row[0].partition("-")
-        if dash:  # a range, which comes before its parts
-            parts = range(int(first), int(last) + 1)
-            if not 0 < int(first) <= int(last) <= len(tokens):
-                raise UserError(f"there are no tokens {row[0]}", line=number)
-            words.append((number, [row[1].strip(), _top_tag(parts, tokens, ranks)]))
-        elif first.isdecimal() and int(first) not in parts:
-            words.append((number, [row[1].strip(), row[3]]))
-    return words
-
-
-def _top_tag(parts: range, tokens: dict[int, list[str]], ranks: list[str]) -> str:
-    """The tag of the part highest in the tree: with the fewest ancestors; of several, by rank."""
-    above = [_count_ancestors(part, tokens) for part in parts]
-    tags = [tokens[part][3] for part, count in zip(parts, above) if count == min(above)]
-    if len(tags) > 1 and not set(tags) <= set(ranks):
-        raise UserError(f"no rank for a part of {parts[0]}-{parts[-1]}, {', '.join(tags)}")
-    return min(tags, key=ranks.index) if len(tags) > 1 else tags[0]
-
-
-def _count_ancestors(token: int, tokens: dict[int, list[str]]) -> int:
-    """Over the basic tree (column 7) and, as in XTREME's tool, the enhanced graph (column 9)."""
-    found = [token]
-    for node in found:  # grows as it goes
-        row = tokens.get(node, ["_"] * 10)
-        heads = re.findall(r"(?:^|\|)([0-9]{1,6})(?![0-9.])", f"{row[6]}|{row[8]}")
-        found += set(map(int, heads)).difference(found)
-    return len(found) - 1
+    return each_row(paths, rows, parse)
 
 
 def read_tatoeba(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
@@ -497,4 +350,148 @@ def read_tatoeba(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examp
 
 def read_documents(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
     """Raw text for masked language modelling: a document on a line, blank lines skipped."""
-    return _each(paths, lambda path: (row for row in read_lines(path) if row[1].strip()), Document)
+
+    def rows(path):
+        return (row for row in read_lines(path) if row[1].strip())
+
+    return each_row(paths, rows, Document)
+
+
+def read_bucc(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
+    """BUCC 2018: the queries are the sentences of `lang`, the candidates the English ones, `id TAB
+    sentence` on a line; .gold holds `id TAB English id`. Most sentences have no partner: gold ().
+    Without a .gold file there is no gold. Raises UserError for gold ids that no sentence has.
+    """
+    sides = {path.suffix[1:]: path for path in paths}
+    if not {lang, "en"} <= sides.keys() or len(paths) > 3:
+        raise UserError(f"expected .{lang}, .en and .gold, found {len(paths)} files", paths[0])
+    queries, candidates = list(_columns(sides[lang])), list(_columns(sides["en"]))
+    golds, known = {}, [{row_id for _, (row_id, _) in side} for side in (queries, candidates)]
+    for number, pair in _columns(sides["gold"]) if "gold" in sides else ():
+        for one, ids in zip(pair, known):
+            if one not in ids:
+                raise UserError(f"no sentence has the id {one!r}", sides["gold"], number)
+        golds.setdefault(pair[0], []).append(pair[1])
+    for number, (row_id, text) in queries:
+        gold = tuple(golds.get(row_id, ())) if "gold" in sides else None
+        yield Sentence(number, row_id, text, "query", gold)
+    for number, (row_id, text) in candidates:
+        yield Sentence(number, row_id, text, "candidate", ())
+
+
+def _columns(path) -> Iterator[tuple[int, list[str]]]:
+    for number, line in read_lines(path):
+        fields = line.split("\t", 1)
+        if len(fields) != 2 or not all(fields):
+            raise UserError(f"expected two columns, found {line[:60]!r}", path, number)
+        yield number, fields
+
+
+def read_lareqa(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
+    """XQuAD-R as retrieval (LAReQA): a query is a question, a candidate a sentence and its whole
+    paragraph, put together as XTREME does: without a blank, line feeds taken out.
+
+    The right answers are the sentences that hold the answer of the same question id, in every
+    language whose file lies beside this one; equal sentences of a paragraph all are. Ids are
+    {lang}_{paragraph}_{sentence} and {question id}_{lang}. As in utils_lareqa.py a question whose
+    answer no sentence holds comes as None, and a paragraph of such questions gives no candidates.
+
+    English SQuAD, which has no sentence breaks, is read for training: there a sentence ends after
+    ".", "!" or "?" (and closing quotes or brackets) before a blank.
+    """
+    path, golds, number = paths[0], {}, 0
+    own = list(_paragraphs(path))
+    if not own or not own[0].is_parallel and lang not in ("en", None):
+        return
+    for file in sorted(path.parent.glob("*.json")) if own[0].is_parallel else [path]:
+        for paragraph in own if file == path else _paragraphs(file):
+            for name, right in paragraph.held.items():
+                source = file.stem if paragraph.is_parallel else lang
+                golds.setdefault(name, []).extend(f"{source}_{paragraph.row}_{i}" for i in right)
+    for paragraph in own:
+        for i, sentence in enumerate(paragraph.sentences if paragraph.held else ()):
+            text = (sentence + paragraph.context).replace("\n", "")
+            yield Sentence(paragraph.row, f"{lang}_{paragraph.row}_{i}", text, "candidate", ())
+        for name, question in paragraph.questions.items():
+            number += 1
+            gold = tuple(golds.get(name, ()))
+            query = Sentence(number, f"{name}_{lang}", question, "query", gold)
+            yield query if name in paragraph.held else None
+
+
+class _Paragraph(NamedTuple):
+    row: int
+    context: str
+    sentences: list[str]
+    questions: dict[str, str]       # id -> text
+    held: dict[str, list[int]]      # id -> the sentences that hold its answer's start
+    is_parallel: bool               # XQuAD-R's: it says where its sentences are
+
+
+def _paragraphs(path) -> Iterator[_Paragraph]:
+    articles = get(read_json(path), "data", list)
+    found = (one for article in articles for one in get(article, "paragraphs", list))
+    for row, record in enumerate(found, start=1):
+        try:
+            yield _paragraph(row, record)
+        except UserError as error:
+            raise UserError(error.what, path, f"paragraph {row}") from error
+
+
+SENTENCE = re.compile(r"""\S.*?(?:[.!?]+["')\]]*(?=\s)|$)""", re.DOTALL)
+
+
+def _paragraph(row: int, record: dict) -> _Paragraph:
+    context, questions, held = get(record, "context", str), {}, {}
+    breaks = _breaks(record, context)
+    sentences = [context[begin:end] for begin, end in breaks]
+    for qa in get(record, "qas", list):
+        name = get(qa, "id", str)
+        questions[name] = get(qa, "question", str)
+        starts = [start for _, start in _answers(qa) or ()][:1]
+        inside = [text for (begin, end), text in zip(breaks, sentences)
+                  if any(begin <= start < end for start in starts)][:1]
+        if inside:
+            held[name] = [i for i, text in enumerate(sentences) if text in inside]
+    return _Paragraph(row, context, sentences, questions, held, "sentence_breaks" in record)
+
+
+def _breaks(record: dict, context: str) -> list:
+    if "sentence_breaks" not in record:
+        return [match.span() for match in SENTENCE.finditer(context)]
+    breaks = get(record, "sentence_breaks", list)
+    if not all(type(pair) is list and list(map(type, pair)) == [int, int] for pair in breaks):
+        raise UserError("'sentence_breaks' is no list of [start, end)")
+    return breaks
+
+
+def read_mewslix(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples:
+    """Mewsli-X's mentions: a query is `mention: left { mention } right`, of the sentence that the
+    mention stands in (utils_mewslix.py, preprocess_mention). The gold is the entity's id, None
+    where it is blanked. The million candidate entities are not read: rankings come from elsewhere.
+    """
+
+    def parse(number, record):
+        context = get(record, "context", dict)
+        mentions = [record["mention"]] if "mention" in record else get(record, "mentions", list)
+        return [_mention(number, context, mention) for mention in mentions]
+
+    for mentions in each_row(paths, read_json_lines, parse):
+        yield from mentions
+
+
+def _mention(number: int, context: dict, mention: dict) -> Sentence:
+    text, span = get(context, "text", str), get(mention, "mention_span", dict)
+    start, end = get(span, "start", int), get(span, "end", int)
+    sentences = [(get(one, "start", int), get(one, "end", int))
+                 for one in get(context, "sentence_spans", list)]
+    around = next(((a, b) for a, b in sentences if a <= start < end <= b), None)
+    if around is None or text[start:end] != get(span, "text", str):
+        raise UserError("the mention is not in one sentence of its text, at its span")
+    left, right = (re.sub(r"\{(.*?)\}", r"(\1)", part)
+                   for part in (text[around[0]:start], text[end:around[1]]))
+    query = f"{text[start:end]}: {left} {{ {text[start:end]} }} {right}"
+    query = " ".join(query.splitlines()).replace("  ", " ").strip()
+    entity = get(mention, "entity_id", str) if "entity_id" in mention else ""
+    name = get(mention, "example_id", str)
+    return Sentence(number, name, query, "query", (entity,) if entity else None)

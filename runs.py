@@ -27,18 +27,20 @@ import sentencepiece
 import torch
 
 import data
+import draws
 import eval as evaluation
-import metrics
+import predict
+import splits
+import submission
 import tasks
 import weights
 from model import Model, make_encoder, make_head
-from readers import UserError, read_json
-from train import (Part, Stopped, file_sha256, log, make_setup, remove_folder, stage_steps,
-                   sync_folder, train, write_file)
+from files import UserError, read_json
+from train import (Part, Stopped, dev_subset, file_sha256, log, make_setup, remove_folder,
+                   stage_steps, sync_folder, train, write_file)
 
 HERE = Path(__file__).resolve().parent
 FORMAT = 1                      # of stages; part of their key
-SUBSET = 500                    # English dev examples that select the best step (jiant)
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
 
 # Learning rates by role. "paper": appendix of Phang et al. 2020, remembered; "jiant": its XTREME
@@ -98,7 +100,7 @@ class Context:
     out: Path
     world: dict
     recipe: dict
-    hardware: evaluation.Hardware
+    hardware: predict.Hardware
     stop: object                            # () -> exit code of a signal that arrived, or 0
 
 
@@ -142,7 +144,7 @@ def start_digest(folder: Path) -> str:
 def training_languages(task, context: Context) -> list[str]:
     """English; masked LM is trained on every language found."""
     if task.kind == "mlm":
-        return tasks.languages(task, context.data, "train")
+        return splits.languages(task, context.data, "train")
     return [context.world["english"]]
 
 
@@ -150,11 +152,11 @@ def training_files(name: str, context: Context) -> list[Path]:
     """Files a task is trained and selected on: English, for masked LM every language."""
     task = tasks.get(name)
     languages = training_languages(task, context)
-    splits = [s for s in ("train", "dev") if s in task.files]
-    found = [p for s in splits for lang in languages
-             for p in tasks.find(task, context.data, s, lang)]
-    if not tasks.find(task, context.data, "train", languages[0] if languages else "en"):
-        expected = ", ".join(task.files["train"])
+    parts = [s for s in ("train", "dev") if s in task.files or task.members]
+    found = [p for s in parts for lang in languages
+             for p in splits.find(task, context.data, s, lang)]
+    if not splits.find(task, context.data, "train", languages[0] if languages else "en"):
+        expected = ", ".join(task.files.get("train", task.members))
         raise UserError(f"{name}: no training file (expected {expected})", context.data)
     return found
 
@@ -182,7 +184,7 @@ def plan_run(inter: str, target: str, seed: int, context: Context) -> list[Stage
 def stage_digest(parts, values, files, seed: int, start: str, context: Context) -> str:
     """Hash of everything that decides a stage's result; no paths, device, threads or commit."""
     plain = {row: {k: v for k, (v, _) in fields.items()} for row, fields in values.items()}
-    labels = [tasks.labels(tasks.get(name), context.data) for name, _ in parts]
+    labels = [splits.labels(tasks.get(name), context.data) for name, _ in parts]
     return digest(FORMAT, parts, plain, labels, list(files.values()), seed,
                   str(context.hardware.dtype), context.given.limit, context.world["world"], start)
 
@@ -194,7 +196,7 @@ def load_part(name: str, row: str, stage: Stage, context: Context, tokenizer) ->
     """Read and featurize one task's English training and dev data."""
     values = {k: v for k, (v, _) in stage.values[row].items()}
     task = replace(tasks.get(name), **{k: values[k] for k in ROW_FIELDS})
-    labels = tasks.labels(task, context.data)
+    labels = splits.labels(task, context.data)
     english, limit = context.world["english"], context.given.limit
     languages = training_languages(task, context)
     loaded = [evaluation.load_examples(task, context.data, "train", lang, limit)
@@ -203,19 +205,13 @@ def load_part(name: str, row: str, stage: Stage, context: Context, tokenizer) ->
     log(f"{name}: {len(examples):,} training examples, {sum(part.dropped for part in loaded):,} "
         "without gold left out")
     features = data.featurize(task, examples, tokenizer, labels, train=True)
-    order = data.Order(features.item_lengths, values["batch_size"], stage.seed, name)
+    order = draws.Order(features.item_lengths, values["batch_size"], stage.seed, name)
     part = Part(task, labels, values, features, order)
     if task.kind != "mlm":
         dev = evaluation.load_examples(task, context.data, "dev", english, limit)
-        part.dev = dev_subset(dev.examples)
+        part.dev, part.groups = dev_subset(dev)
         part.dev_features = data.featurize(task, part.dev, tokenizer, labels)
     return part
-
-
-def dev_subset(examples: list) -> list:
-    """At most SUBSET examples, drawn once and for all by their number, in file order."""
-    chosen = data.stream("dev").permutation(len(examples))[:SUBSET]
-    return [examples[i] for i in sorted(chosen)]
 
 
 def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Context):
@@ -225,7 +221,7 @@ def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Cont
     """
     config, state, _, mlm_head = weights.load_encoder(start)
     for part in parts.values():
-        evaluation.check_length(part.task, config, start)
+        predict.check_length(part.task, config, start)
     heads = {}
     for name, part in parts.items():
         heads[name] = make_head(part.task.kind, config, len(part.labels), stage.seed)
@@ -253,7 +249,7 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
         parts = {name: load_part(name, row, stage, context, tokenizer)
                  for name, row in stage.parts}
         model = build_model(stage, parts, start, context)
-        evaluation.check_fit(tokenizer, model.encoder.config, start)
+        predict.check_fit(tokenizer, model.encoder.config, start)
         check_disk(folder, model)
         settings = stage_settings(stage)
         setup = make_setup(model, parts, settings, stage.seed, tokenizer, context.hardware)
@@ -329,7 +325,8 @@ def run_folder(inter: str, target: str, seed: int, context: Context) -> Path:
     world = "" if context.world["world"] == "real" else f"{context.world['world']}--"
     split = f"--{context.given.split}" if context.given.split else ""
     limited = "--limited" if context.given.limit else ""
-    return context.out / f"{world}{inter}--{target}--s{seed}{split}{limited}"
+    layer = f"--layer{context.given.layer}" if context.given.layer else ""
+    return context.out / f"{world}{inter}--{target}--s{seed}{split}{layer}{limited}"
 
 
 def target_task(target: str, context: Context):
@@ -370,7 +367,7 @@ def stage_folder(stage: Stage, context: Context) -> Path:
 def describe_run(inter, task, seed, stages, context) -> dict:
     """config.json: `key` decides the result and must agree on resume, the rest is recorded."""
     split = context.given.split or task.eval_split
-    languages = tasks.languages(task, context.data, split)
+    languages = splits.languages(task, context.data, split)
     if not languages:
         expected = ", ".join(task.files.get(split, ())) or f"no split {split} in this data set"
         raise UserError(f"{task.name} {split}: no files (expected {expected})", context.data)
@@ -397,9 +394,10 @@ def describe_run(inter, task, seed, stages, context) -> dict:
 
 
 def gold_files(task, split: str, languages, context: Context) -> dict[str, str]:
-    """path -> sha256 of what a run is evaluated on."""
-    return {str(path): sha256(path) for lang in languages
-            for path in tasks.find(task, context.data, split, lang)}
+    """path -> sha256 of what a run is evaluated on; mining chooses its threshold on dev."""
+    used = dict.fromkeys(("dev", split)) if task.search == "mining" else (split,)
+    return {str(path): sha256(path) for lang in languages for name in used
+            for path in splits.find(task, context.data, name, lang)}
 
 
 def git_commit() -> str:
@@ -441,39 +439,52 @@ def evaluate(folder: Path, task, split: str, stages, start: Path, inter: str, se
              context: Context) -> None:
     """Predict every language that has no prediction file yet, then score all files."""
     trained = tasks.get(stages[-1].head) if task.train_on else task
-    labels = tasks.labels(trained, context.data)
-    head = trained.name if task.train_on else ""
-    model, tokenizer = evaluation.load_model(start, head, task, len(labels))
-    model.to(context.hardware.device)
-    depth = context.given.layer or evaluation.default_depth(model.encoder)
+    languages, limit = splits.languages(task, context.data, split), context.given.limit
+    predict_missing(folder, task, split, languages, start, trained, context)
+    scores = {}
+    for lang in languages:
+        scores[lang] = evaluation.score_language(folder, task, context.data, split, lang, limit)
+        log(f"{task.name} {lang}: {scores[lang]}")
+    english = context.world["english"]
+    copied = task.train_on and evaluation.leaked(trained, task, split, context.data, english, limit)
+    if copied:
+        log(f"warning: {copied} {task.name} {split} examples are also training examples")
+    result = {"schema": 1, "world": context.world["world"], "inter": inter, "task": task.name,
+              "split": split, "seed": seed, "limited": limit, "languages": scores,
+              "leaked": copied or 0,
+              **evaluation.summarise(task, scores, english)}
+    write_file(folder / "metrics.json", json.dumps(result, indent=1, ensure_ascii=False))
+
+
+def predict_missing(folder: Path, task, split: str, languages, start: Path, trained,
+                    context: Context) -> None:
+    """Write the prediction files that are not there yet, each as soon as its language is done."""
+    paths = {lang: evaluation.prediction_path(folder, task, split, lang) for lang in languages}
+    missing = [lang for lang in languages if not paths[lang].exists()]
+    if missing and task.search == "ranked":
+        missing = languages                       # the candidates of all are searched together
+    labels = splits.labels(trained, context.data)
+    head, limit = trained.name if task.train_on else "", context.given.limit
+    model, tokenizer = predict.load_model(start, head, task, len(labels))
+    depth = context.given.layer or predict.default_depth(model.to(context.hardware.device).encoder)
     if depth > model.encoder.config.num_layers:
         raise UserError(f"--layer {depth}: more than the encoder's blocks")
-    limit, scores = context.given.limit, {}
+
+    def load(split, lang):
+        return evaluation.load_examples(task, context.data, split, lang, limit).examples
 
     def poll():
         if context.stop():
             raise Stopped(context.stop())
 
-    for lang in tasks.languages(task, context.data, split):
-        path = evaluation.prediction_path(folder, task, split, lang)
-        if not path.exists():
-            loaded = evaluation.load_examples(task, context.data, split, lang, limit)
-            answers = evaluation.predict(model, head, task, loaded.examples, tokenizer, labels,
-                                         context.hardware, depth, poll)
-            text = metrics.format_answers(task.kind, loaded.examples, answers)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, text)
-        scores[lang] = evaluation.score_language(folder, task, context.data, split, lang, limit)
-        log(f"{task.name} {lang}: {scores[lang]}")
-    english = context.world["english"]
-    copied = evaluation.leaked(trained, task, split, context.data, english, limit) if head else 0
-    if copied:
-        log(f"warning: {copied} {task.name} {split} examples are also training examples")
-    result = {"schema": 1, "world": context.world["world"], "inter": inter, "task": task.name,
-              "split": split, "seed": seed, "limited": limit, "languages": scores,
-              "leaked": copied,
-              **evaluation.summarise(task, scores, english)}
-    write_file(folder / "metrics.json", json.dumps(result, indent=1, ensure_ascii=False))
+    def answer(examples):
+        return predict.predict(model, head, task, examples, tokenizer, labels,
+                               context.hardware, depth, poll)
+
+    for lang, answers in predict.answer_languages(
+            task, load, answer, split, missing, context.hardware.dtype is torch.bfloat16):
+        paths[lang].parent.mkdir(parents=True, exist_ok=True)
+        write_file(paths[lang], submission.format_answers(task.form, load(split, lang), answers))
 
 
 def drop_encoder(stages: list[Stage], task, context: Context) -> None:

@@ -18,18 +18,21 @@ import re
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import data
 import eval as evaluation
-import metrics
+import predict
 import runs
+import splits
+import submission
 import tasks
 import weights
+from files import UserError, read_json
 from model import Model, make_encoder, make_head
-from readers import UserError, read_json
 from train import NotFinite, Stopped, log, stage_steps
 
 HERE = Path(__file__).resolve().parent
@@ -67,6 +70,7 @@ def parse(arguments):
     add("--predict", nargs=2, metavar=("RUN", "FILE"),
         help="print a finished run's answers for a file in its task's format")
     add("--list", action="store_true", help="print the datasheet and what is found on disk")
+    add("--missing", action="store_true", help="with --list: how to fetch what is not there")
     add("--check", action="store_true", help="verify data, weights and vocabulary; fill masks")
     add("--dry-run", action="store_true", help="print the plan and every value; touch nothing")
     add_technical(parser)
@@ -85,7 +89,8 @@ def add_technical(parser) -> None:
     add("--recipe", choices=runs.RECIPES, default="paper", help="learning rates (paper)")
     add("--set", action="append", default=[], metavar="[TASK.]FIELD=VALUE",
         help="override a value that --dry-run prints; may be repeated")
-    add("--layer", type=int, default=0, help="block that retrieval compares (0 = 14/24 of depth)")
+    add("--layer", default="0", metavar="N",
+        help="block that retrieval compares, or all, one after the other (0 = 14/24 of depth)")
     add = parser.add_argument_group("running").add_argument
     add("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     add("--precision", choices=("auto", *PRECISIONS), default="auto",
@@ -95,7 +100,6 @@ def add_technical(parser) -> None:
         "dropout (0 = 2048 on a CPU, 16384 on a GPU)")
     add("--checkpoint-activations", action="store_true", help="less memory, a third more time")
     add("--deterministic", action="store_true", help="bit-identical repeats on CUDA too (slower)")
-    add("--threads", type=int, default=0, help="CPU threads (0 = PyTorch's choice; toy: 1)")
     add("--debug", action="store_true", help="show a traceback with an error")
 
 
@@ -107,8 +111,10 @@ def check_given(given) -> None:
             (given.model is None) != (given.data is None),
         "give one of --target, --list, --check and --predict":
             bool(given.target) + given.list + given.check + bool(given.predict) != 1,
-        "--limit, --layer, --threads and --micro-tokens cannot be negative":
-            min(given.limit, given.layer, given.threads, given.micro_tokens) < 0,
+        "--limit and --micro-tokens cannot be negative":
+            min(given.limit, given.micro_tokens) < 0,
+        "--layer wants a number from 0 or `all`": not re.fullmatch(r"\d{1,3}|all", given.layer),
+        "--missing belongs to --list": given.missing and not given.list,
         "--seed wants different whole numbers, as in 1,2,3":
             not re.fullmatch(r"\d{1,9}(,\d{1,9})*", given.seed)
             or len({int(s) for s in given.seed.split(",")}) <= given.seed.count(","),
@@ -120,6 +126,7 @@ def check_given(given) -> None:
     if any(problems.values()):
         raise UserError("; ".join(what for what, is_wrong in problems.items() if is_wrong))
     given.seed = [int(seed) for seed in given.seed.split(",")]
+    given.layer = given.layer if given.layer == "all" else int(given.layer)
     given.set = [(*name.rpartition(".")[::2], value) for name, _, value in pairs]
     for owner in {owner for owner, _, _ in given.set if owner}:
         tasks.get(owner)
@@ -127,31 +134,38 @@ def check_given(given) -> None:
 
 def chosen_tasks(given) -> tuple[str, list[str]]:
     """Names checked: the intermediate arm, and the targets with benchmarks spelled out."""
-    names = given.inter.split("+")
     if given.inter != "none":
-        if len(set(names)) < len(names):
-            raise UserError(f"--inter {given.inter}: a task stands twice")
-        for name in names:
-            if "train" not in tasks.get(name).files:
-                source = ", ".join(tasks.get(name).train_on)
-                raise UserError(f"--inter {name}: it has no training data of its own"
-                                + (f"; use {source}" if source else ""))
+        check_intermediate(given.inter.split("+"))
     if given.target in ("xtreme", "xtreme-r"):
-        return given.inter, [t.name for t in tasks.TASKS.values() if given.target in t.benchmarks]
+        rows = [task for task in tasks.TASKS.values() if given.target in task.benchmarks]
+        for row in [row for row in rows if row.scored_only]:
+            log(f"{row.name} is left out: {row.recipe}")
+        return given.inter, [row.name for row in rows if not row.scored_only]
     targets = given.target.split(",")
-    for name in targets:
-        if name != "none" and tasks.get(name).kind == "mlm":
-            raise UserError("--target mlm: masked LM is an intermediate task")
+    for row in [tasks.get(name) for name in targets if name != "none"]:
+        if row.kind == "mlm" or row.scored_only:
+            why = "masked LM is an intermediate task" if row.kind == "mlm" else row.recipe
+            raise UserError(f"--target {row.name}: {why}")
     return given.inter, targets
 
 
-def make_hardware(given, is_toy: bool) -> evaluation.Hardware:
+def check_intermediate(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise UserError(f"--inter {'+'.join(names)}: a task stands twice")
+    for row in map(tasks.get, names):
+        if "train" not in row.files and not row.members:
+            source = f"; use {', '.join(row.train_on)}" if row.train_on else ""
+            raise UserError(f"--inter {row.name}: it has no training data of its own{source}")
+
+
+def make_hardware(given, is_toy: bool) -> predict.Hardware:
     """Device, precision and memory budget; sets PyTorch's global switches.
 
-    The toy encoder runs on one thread: its matrices are too small to share.
+    The toy encoder runs on one thread: its matrices are too small to share. Else PyTorch decides,
+    or the variable OMP_NUM_THREADS.
     """
-    if given.threads or is_toy:
-        torch.set_num_threads(given.threads or 1)
+    if is_toy:
+        torch.set_num_threads(1)
     name = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -166,7 +180,7 @@ def make_hardware(given, is_toy: bool) -> evaluation.Hardware:
         has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "fp32" if device.type == "cpu" else "bf16" if has_bf16 else "fp16"
     tokens = given.micro_tokens or (2048 if device.type == "cpu" else 16384)
-    return evaluation.Hardware(device, PRECISIONS[precision], tokens)
+    return predict.Hardware(device, PRECISIONS[precision], tokens)
 
 
 def make_context(given) -> runs.Context:
@@ -175,9 +189,9 @@ def make_context(given) -> runs.Context:
     for path, what in ((folder, "data folder"), (model, "model folder")):
         if not path.is_dir():
             raise UserError(f"no such {what}", path)
-    world = tasks.world(folder)
+    world = splits.world(folder)
     is_toy = world["world"] != "real"
-    if tasks.world(model)["world"] != world["world"]:
+    if splits.world(model)["world"] != world["world"]:
         raise UserError("an encoder and data of different worlds are never mixed", model)
     if given.controls and (not is_toy or given.limit or given.split or given.layer):
         raise UserError("--controls is for the toy world, without --limit, --split and --layer")
@@ -212,13 +226,25 @@ def run_all(given, context: runs.Context) -> None:
     check_runs(given, inter, targets, context)
     own_folder(context.out)
     for target in targets:
-        results = [runs.run(arm, target, seed, context)
-                   for arm in (arms if target != "none" else [inter]) for seed in given.seed]
+        results = [result for arm in (arms if target != "none" else [inter])
+                   for seed in given.seed for result in run_layers(arm, target, seed, context)]
         if target != "none":
             print(evaluation.markdown_table(tasks.get(target), results[0]["split"], results) + "\n")
             if context.world["world"] != "real":
                 from toy import controls
                 print(controls.show(inter, target, given, context), end="")
+
+
+def run_layers(arm: str, target: str, seed: int, context: runs.Context) -> list[dict]:
+    """The results of one run; with --layer all, of one for each block, its number in the name."""
+    if context.given.layer != "all":
+        return [runs.run(arm, target, seed, context)]
+    results = []
+    for layer in range(1, weights.load_encoder(context.model)[0].num_layers + 1):
+        given = argparse.Namespace(**vars(context.given) | {"layer": layer})
+        result = runs.run(arm, target, seed, replace(context, given=given))
+        results.append(result | {"inter": f"{arm}, block {layer}"})
+    return results
 
 
 def check_runs(given, inter: str, targets: list[str], context: runs.Context) -> None:
@@ -230,6 +256,8 @@ def check_runs(given, inter: str, targets: list[str], context: runs.Context) -> 
         if target != "none":
             used.add(target)
             task = runs.target_task(target, context)
+            if given.layer and not task.search:
+                raise UserError(f"--layer is for retrieval, {target} is {task.kind}")
             runs.describe_run(inter, task, given.seed[0], stages, context)
     for owner, name, _ in given.set:
         if owner and owner not in used:
@@ -294,7 +322,7 @@ def print_files(target: str, given, context) -> None:
         return
     task = tasks.get(target)
     split = given.split or task.eval_split
-    found = tasks.languages(task, context.data, split)
+    found = splits.languages(task, context.data, split)
     print(f"  {target} {split}: found {' '.join(found) or 'no language'}")
     missing = [lang for lang in task.languages if lang not in found]
     if missing and context.world["world"] == "real":
@@ -303,32 +331,82 @@ def print_files(target: str, given, context) -> None:
             print(f"    {url}  {size or 'size unknown'}  sha256 {sha or 'unknown'}")
 
 
-def print_list(context: runs.Context) -> None:
-    """The datasheet with each data set's status on disk."""
-    print("| task | kind | group | metric | train | evaluated on | languages found | licence |")
-    print("|---|---|---|---|---|---|---|---|")
-    english = context.world["english"]
+def print_list(given, context: runs.Context) -> None:
+    """The datasheet with each data set's status on disk; with --missing, how to fetch the rest."""
+    if given.missing:
+        print("\n".join(fetching_lines(context.data)))
+        return
+    print("| task | kind | group | metric | languages | sizes | files | licence | status |")
+    print("|" + "---|" * 9)
     for task in tasks.TASKS.values():
-        has_train = bool(tasks.find(task, context.data, "train", english))
-        found = tasks.languages(task, context.data, task.eval_split)
-        train = "found" if has_train else "missing" if "train" in task.files else (
-            f"of {', '.join(task.train_on)}" if task.train_on else "none")
-        cells = (task.name, task.kind, task.group, task.metric, f"{train} ({task.sizes})",
-                 task.eval_split, " ".join(found) or "missing", task.licence)
+        wanted = " ".join(patterns[0] for patterns in task.files.values()) or " ".join(task.members)
+        cells = (task.name, task.kind, task.group, task.metric, " ".join(task.languages),
+                 task.sizes, wanted, task.licence, status(task, context))
         print("| " + " | ".join(cells) + " |")
+
+
+def status(task, context: runs.Context) -> str:
+    """What is on disk: for training, for evaluation, and files of another size than published."""
+    english, parts = context.world["english"], []
+    for name in dict.fromkeys((*(task.members or [task.name]), *task.train_on)):
+        row = tasks.get(name)
+        if "train" in row.files:
+            found = bool(splits.find(row, context.data, "train", english))
+            parts.append(f"train{'' if name == task.name else ' of ' + name} "
+                         f"{'found' if found else 'missing'}")
+    languages = splits.languages(task, context.data, task.eval_split)
+    parts.append(f"{task.eval_split} {'found: ' + ' '.join(languages) if languages else 'missing'}")
+    wrong = [path.name for split in task.files for lang in languages or [english]
+             for path in splits.find(task, context.data, split, lang)
+             if published_size(task, path.name) not in (0, path.stat().st_size)]
+    if wrong and context.world["world"] == "real":
+        parts.append(f"wrong size: {' '.join(dict.fromkeys(wrong))}")
+    return "; ".join(parts) + ("; fixture only" if task.fixture_only else "")
+
+
+def published_size(task, name: str) -> int:
+    """Bytes of a file that is downloaded as it is; 0 where unknown or inside an archive."""
+    return next((size for url, size, _ in task.urls if url.endswith("/" + name)), 0)
+
+
+def fetching_lines(folder: Path) -> list[str]:
+    """curl and sha256sum lines for the downloads of every row that lacks a file."""
+    lines = []
+    for task in tasks.TASKS.values():
+        absent = {}
+        for split in task.files:
+            wanted = ("en",) if split == "train" and task.kind != "mlm" else task.languages
+            found = splits.languages(task, folder, split)
+            absent[split] = [lang for lang in wanted if lang not in found]
+        if any(absent.values()):
+            lines += [f"# {task.name}: {task.source}; licence: {task.licence}"]
+            lines += [f"#   no {split} in {' '.join(langs)}, expected at "
+                      + " or ".join(task.files[split]) for split, langs in absent.items() if langs]
+            lines += [line for url in task.urls for line in fetch(task.name, *url)]
+    return lines
+
+
+def fetch(task: str, url: str, size: int, digest: str) -> list[str]:
+    name = url.rpartition("/")[2]
+    if "." not in name:
+        return [f"#   to be ordered at {url}"]
+    name = f"{task}-{name}" if name in ("master.zip", "main.zip") else name
+    check = f"echo '{digest}  {name}' | sha256sum -c"
+    return [f"curl -L -o {name} {url}" + (f"  # {size:,} bytes" if size else ""),
+            check if digest else "#   unverified: no checksum is known"]
 
 
 def check_all(context: runs.Context) -> None:
     """Read every file found, load the weights, test the vocabulary, fill masks."""
     for task in tasks.TASKS.values():
         for split in task.files:
-            for lang in tasks.languages(task, context.data, split):
-                loaded = tasks.load(task, context.data, split, lang)
+            for lang in splits.languages(task, context.data, split):
+                loaded = splits.load(task, context.data, split, lang)
                 note = "" if loaded.labelled else ", no labels"
                 print(f"{task.name} {split} {lang}: {len(loaded.examples):,} examples{note}")
     config, state, vocabulary, mlm_head = weights.load_encoder(context.model)
     tokenizer = data.Tokenizer(vocabulary)
-    evaluation.check_fit(tokenizer, config, context.model)
+    predict.check_fit(tokenizer, config, context.model)
     print(f"weights: {config}, {len(state)} tensors; vocabulary: {tokenizer.vocab_size:,} ids")
     if not mlm_head:
         print("no masked-LM head in the weights: no mask filled")
@@ -337,23 +415,25 @@ def check_all(context: runs.Context) -> None:
     head.load_state_dict(mlm_head)
     model = Model(make_encoder(config, state), {"mlm": head}).to(context.hardware.device)
     texts = context.world.get("fill_mask", FILL_MASK)
-    print("\n".join(evaluation.fill_masks(model, tokenizer, texts, context.hardware)))
+    print("\n".join(predict.fill_masks(model, tokenizer, texts, context.hardware)))
 
 
 def predict_file(given, context: runs.Context) -> None:
     """Answers of a finished run for one file in its task's format, in the submission format."""
     folder, path = Path(given.predict[0]), Path(given.predict[1])
     _, config = evaluation.read_run(folder)
-    task, head, labels, stage = evaluation.trained_task(folder, config)
+    task, head, labels, stage = predict.trained_task(folder, config)
+    if task.search:
+        raise UserError("--predict is not for retrieval, whose answers need all files", path)
     if not (stage / "config.json").exists():
         raise UserError("this run kept no encoder; run it again with --keep", stage)
     examples = [e for e in task.reader([path], None, labels) if e is not None]
-    model, tokenizer = evaluation.load_model(stage, head, task, len(labels))
+    model, tokenizer = predict.load_model(stage, head, task, len(labels))
     model.to(context.hardware.device)
-    depth = config["key"]["layer"] or evaluation.default_depth(model.encoder)
-    answers = evaluation.predict(model, head, task, examples, tokenizer, labels, context.hardware,
+    depth = config["key"]["layer"] or predict.default_depth(model.encoder)
+    answers = predict.predict(model, head, task, examples, tokenizer, labels, context.hardware,
                                  depth)
-    print(metrics.format_answers(task.kind, examples, answers), end="")
+    print(submission.format_answers(task.form, examples, answers), end="")
 
 
 def dispatch(given) -> None:
@@ -363,7 +443,7 @@ def dispatch(given) -> None:
     if notice and not given.predict:
         print(notice)
     if given.list:
-        print_list(context)
+        print_list(given, context)
     elif given.check:
         check_all(context)
     elif given.predict:

@@ -1,6 +1,4 @@
-"""The datasheet: one row per data set, and finding and loading its files.
-
-    TASKS[name] --find--> paths --the row's reader--> Examples --load--> Split
+"""The datasheet: one row per data set.
 
 A row says everything the program needs to know about a data set; nothing outside this file is
 keyed by a task's name. To add a data set of a known format, add its row.
@@ -11,16 +9,12 @@ matches any name. "Remembered" marks what could not be looked up: check it befor
 """
 
 import difflib
-import hashlib
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Callable, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Callable
 
 import readers
-from readers import UserError
-
-NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"  # of a language: it becomes part of paths
+import tagging
+from files import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +31,16 @@ class Task:
     xtreme_r: tuple[str, ...] = ()  # languages that XTREME-R adds
     codes: dict[str, str] = field(default_factory=dict)  # language -> its name in file names
     labels: tuple[str, ...] | str = ()  # a str: pattern of a JSON file {tag: number}
-    metric: str  # key of metrics.METRICS; "" for mlm
+    search: str = ""  # retrieval: pairs | mining | ranked
+    metric: str  # of metrics.py; "" for mlm
+    members: tuple[str, ...] = ()  # rows pooled under this one's head; they bring the files
     train_on: tuple[str, ...] = ()  # rows trained on in order, with one head; (): nothing to train
     eval_split: str = "test"
     dev_share: float = 0.0  # of the training paragraphs that are dev where there are no dev files
     benchmarks: tuple[str, ...] = ()
+    scored_only: bool = False  # read and scored, but not run: `recipe` says why
+    fixture_only: bool = False  # never run on a real file by this project's tests
+    official: bool = True  # whether XTREME's evaluate.py scores it
     batch_size: int  # examples per optimizer step
     epochs: float
     max_length: int  # pieces
@@ -55,15 +54,10 @@ class Task:
     licence: str
     urls: tuple[tuple[str, int, str], ...] = ()  # (URL, bytes, sha256); 0 and "" where unknown
 
-
-class Split(NamedTuple):
-    """What load() found: examples, their files, how many rows the data set itself withholds
-    ("-"), and whether there is gold to score against."""
-
-    examples: list
-    paths: list[Path]
-    dropped: int
-    labelled: bool
+    @property
+    def form(self) -> str:
+        """What decides the form of answers and prediction files."""
+        return self.search or self.kind
 
 
 def each(splits: str, *patterns: str) -> dict[str, tuple[str, ...]]:
@@ -82,10 +76,17 @@ def at(folder: str, *files: str) -> tuple[tuple[str, int, str], ...]:
 
 PAPER = "batch, epochs: Phang et al. 2020, appendix (remembered); length: jiant's scripts"
 JIANT = "jiant's XTREME scripts; batch, epochs also Phang et al. 2020, appendix (remembered)"
+XTREME = "XTREME's scripts; batch, epochs and length"
+WORDS = {"kind": "tagging", "languages": ("en",), "eval_split": "dev", "batch_size": 24,
+         "epochs": 15, "max_length": 256, "recipe": "our choice, as ccg"}
 BOTH = ("xtreme", "xtreme-r")
 NLI = ("contradiction", "entailment", "neutral")
 UPOS = tuple(
     "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())
+RELATIONS = tuple(
+    "acl advcl advmod amod appos aux case cc ccomp clf compound conj cop csubj dep det discourse "
+    "dislocated expl fixed flat goeswith iobj list mark nmod nsubj nummod obj obl orphan parataxis "
+    "punct reparandum root vocative xcomp".split())
 IOB2 = ("B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O")
 XTREME_40 = tuple(
     "en ar he vi id jv ms tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th "
@@ -95,6 +96,18 @@ LASER = dict(pair.split("=") for pair in (
     "he=heb hi=hin hu=hun id=ind it=ita ja=jpn jv=jav ka=kat kk=kaz ko=kor lt=lit ml=mal mr=mar "
     "nl=nld pl=pol pt=por ro=ron ru=rus sw=swh ta=tam te=tel th=tha tl=tgl tr=tur uk=ukr ur=urd "
     "vi=vie zh=cmn").split())
+
+LAREQA = Task(
+    name="lareqa", kind="retrieval", search="ranked", group="retrieval", metric="lareqa_map20",
+    languages=tuple("en ar de el es hi ru th tr vi zh".split()), reader=readers.read_lareqa,
+    files={"train": ("squad/train-v1.1.json",), "dev": ("squad/dev-v1.1.json",),
+           "test": ("lareqa/xquad-r/{lang}.json",)},
+    train_on=("lareqa",), benchmarks=("xtreme-r",), official=False,
+    batch_size=16, epochs=3, max_length=352, recipe=XTREME,
+    sizes="1,190 questions per language, 13,014 candidate sentences in all",
+    source="Roy et al. 2020, XQuAD-R", licence="CC BY-SA 4.0",
+    urls=at("https://github.com/google-research-datasets/lareqa/archive/", "master.zip"),
+)
 
 ROWS = (
     # ------------------------------------------------------------ intermediate tasks, in English
@@ -125,13 +138,140 @@ ROWS = (
             "train": ("mnli/multinli_1.0_train.jsonl", "mnli/train.jsonl", "mnli/train.tsv"),
             "dev": ("mnli/multinli_1.0_dev_matched.jsonl", "mnli/val.jsonl",
                     "mnli/dev_matched.tsv"),
-        },
-        batch_size=24, epochs=2, max_length=256, recipe=PAPER,
+        }, batch_size=24, epochs=2, max_length=256, recipe=PAPER,
         sizes="train 392,702, dev (matched) 9,815",
         source="Williams et al. 2018", licence="MultiNLI's own: OANC and others, free",
-        urls=at("https://cims.nyu.edu/~sbowman/multinli/",
-        "multinli_1.0.zip 226850426 "
+        urls=at("https://cims.nyu.edu/~sbowman/multinli/", "multinli_1.0.zip 226850426 "
         "049f507b9e36b1fcb756cfd5aeb3b7a0cfcb84bf023793652987f7e7e0957822"),
+    ),
+    Task(
+        name="snli", kind="classification", group="semantic", languages=("en",), metric="accuracy",
+        reader=readers.read_pairs, labels=NLI, train_on=("snli",), eval_split="dev",
+        files={"train": ("snli/snli_1.0_train.jsonl", "snli/snli_1.0_train.txt",
+                         "snli/train.jsonl"),
+               "dev": ("snli/snli_1.0_dev.jsonl", "snli/snli_1.0_dev.txt", "snli/val.jsonl")},
+        batch_size=24, epochs=2, max_length=256, recipe=PAPER,
+        sizes="train 549,367, dev 9,842 with a gold label",
+        source="Bowman et al. 2015", licence="CC BY-SA 4.0 (remembered)",
+        urls=at("https://nlp.stanford.edu/projects/snli/", "snli_1.0.zip"),
+    ),
+    *(Task(
+        name=f"anli{number}", kind="classification", group="semantic", languages=("en",),
+        reader=readers.read_pairs, labels=NLI, metric="accuracy", train_on=(f"anli{number}",),
+        eval_split="dev",
+        files=each("train dev test", f"anli_v1.0/R{number}/{{split}}.jsonl",
+                   f"anli_v0.1/R{number}/{{split}}.jsonl"),
+        batch_size=24, epochs=2, max_length=256, recipe=PAPER, sizes=sizes,
+        source="Nie et al. 2020", licence="CC BY-NC 4.0",
+        urls=at("https://dl.fbaipublicfiles.com/anli/", "anli_v0.1.zip 18621352 "
+                "16ac929a7e90ecf9093deaec89cc81fe86a379265a5320a150028efe50c5cde8"),
+    ) for number, sizes in ((1, "train 16,946, dev 1,000"), (2, "train 45,460, dev 1,000"),
+                            (3, "train 100,459, dev 1,200"))),
+    Task(
+        name="anliplus", kind="classification", group="semantic", languages=("en",),
+        reader=readers.read_pairs, labels=NLI, metric="accuracy",
+        members=("anli1", "anli2", "anli3", "mnli", "snli"), files={},
+        train_on=("anliplus",), eval_split="dev",
+        batch_size=24, epochs=2, max_length=256, recipe=PAPER,
+        sizes="train 1,104,934, dev 22,857 (remembered)",
+        source="the paper's ANLI+: ANLI, MultiNLI and SNLI under one head", licence="its members'",
+    ),
+    Task(
+        name="qqp", kind="classification", group="semantic", languages=("en",), metric="acc_and_f1",
+        reader=readers.read_pairs, labels=("0", "1"), train_on=("qqp",), eval_split="dev",
+        files={"train": ("qqp/train.tsv",), "dev": ("qqp/dev.tsv", "qqp/val.jsonl")},
+        batch_size=24, epochs=3, max_length=256, recipe=PAPER,
+        sizes="train 363,846, dev 40,430 (remembered)",
+        source="Quora, in GLUE's files", licence="Quora's terms, non-commercial",
+        urls=at("https://dl.fbaipublicfiles.com/glue/data/", "QQP-clean.zip 41696084 "
+                "40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0"),
+    ),
+    Task(
+        name="cosmosqa", kind="multiple_choice", group="semantic", languages=("en",),
+        reader=readers.read_cosmosqa, metric="accuracy", train_on=("cosmosqa",), eval_split="dev",
+        files={"train": ("cosmosqa/train.csv",), "dev": ("cosmosqa/valid.csv",),
+               "test": ("cosmosqa/test.jsonl",)}, batch_size=4, epochs=15, max_length=256,
+        recipe=PAPER, sizes="train 25,588, dev 3,000 (remembered; the file has 2,985)",
+        source="Huang et al. 2019", licence="CC BY 4.0 (by its card)",
+        urls=at("https://github.com/wilburOne/cosmosqa/raw/master/data/",
+        "train.csv 16660449 d8d5ca1f9f6534b6530550718591af89372d976a8fc419360fab4158dee4d0b2",
+        "valid.csv 2128345 a6a94fc1463ca82bb10f98ef68ed535405e6f5c36e044ff8e136b5c19dea63f3"),
+    ),
+    Task(
+        name="commonsenseqa", kind="multiple_choice", group="semantic", languages=("en",),
+        reader=readers.read_commonsenseqa, metric="accuracy", train_on=("commonsenseqa",),
+        eval_split="dev", files={"train": ("commonsenseqa/train_rand_split.jsonl",),
+               "dev": ("commonsenseqa/dev_rand_split.jsonl",),
+               "test": ("commonsenseqa/test_rand_split_no_answers.jsonl",)},
+        batch_size=4, epochs=10, max_length=256, recipe=PAPER,
+        sizes="train 9,741, dev 1,221, test 1,140 without labels",
+        source="Talmor et al. 2019", licence="MIT",
+        urls=at("https://s3.amazonaws.com/commensenseqa/", "train_rand_split.jsonl 3785890 "
+        "58ffa3c8472410e24b8c43f423d89c8a003d8284698a6ed7874355dedd09a2fb",
+        "dev_rand_split.jsonl 471653 "
+        "3210497fdaae614ac085d9eb873dd7f4d49b6f965a93adadc803e1229fd8a02a"),
+    ),
+    Task(
+        name="siqa", kind="multiple_choice", group="semantic", languages=("en",), metric="accuracy",
+        reader=readers.read_siqa, train_on=("siqa",), eval_split="dev",
+        files={"train": ("siqa/socialIQa_v1.4_trn.jsonl",),
+               "dev": ("siqa/socialIQa_v1.4_dev.jsonl",)},
+        batch_size=32, epochs=5, max_length=128, recipe=XTREME,
+        sizes="train 33,410, dev 1,954", source="Sap et al. 2019",
+        licence="not stated", fixture_only=True,
+        urls=at("https://maartensap.github.io/social-iqa/data/", "socialIQa_v1.4.tgz"),
+    ),
+    Task(
+        name="copa", kind="multiple_choice", group="semantic", languages=("en",), metric="accuracy",
+        reader=readers.read_copa, train_on=("copa",), eval_split="dev",
+        files={"train": ("copa/train.jsonl", "xtreme/xcopa/train-en.jsonl", "xcopa/train-en.jsonl"),
+               "dev": ("copa/val.jsonl", "xtreme/xcopa/val-en.jsonl", "xcopa/val-en.jsonl")},
+        batch_size=32, epochs=5, max_length=128, recipe=XTREME,
+        sizes="train 400, dev 100 (remembered)",
+        source="Roemmele et al. 2011, in SuperGLUE's files", licence="BSD 2-clause",
+        urls=at("https://dl.fbaipublicfiles.com/glue/superglue/data/v2/", "COPA.zip 43986 "
+                "405906cddac74bc1e1ce8220f1107d1025b66a25ef10149d91b10bb30651125f"),
+    ),
+    # ------------------------------------------- syntactic and semantic tasks of one study, English
+    Task(
+        **WORDS, name="upos", group="syntactic", metric="accuracy",
+        reader=tagging.read_upos, labels=UPOS, train_on=("upos",),
+        files=each("train dev test", "ud/*/en_*-ud-{split}.conllu"),
+        sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
+    ),
+    Task(
+        **WORDS, name="deprel", group="syntactic", metric="accuracy",
+        reader=tagging.read_relations, labels=RELATIONS, train_on=("deprel",),
+        files=each("train dev test", "ud/*/en_*-ud-{split}.conllu"),
+        sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
+    ),
+    Task(
+        **WORDS | {"eval_split": "test"}, name="chunk", group="syntactic", metric="chunk_f1",
+        reader=tagging.read_chunks, labels="*", train_on=("chunk",), dev_share=0.1,
+        files=each("train test", "conll2000/{split}.txt"),
+        sizes="train 8,936, test 2,012 (remembered)",
+        source="Tjong Kim Sang and Buchholz 2000", licence="LDC's, for research (remembered)",
+        fixture_only=True,
+    ),
+    Task(
+        name="cola", kind="classification", group="syntactic", languages=("en",), metric="accuracy",
+        reader=readers.read_cola, labels=("0", "1"), train_on=("cola",), eval_split="dev",
+        files=each("train dev test", "cola/{split}.tsv"),
+        batch_size=24, epochs=3, max_length=128, recipe="our choice",
+        sizes="train 8,551, dev 1,043 (remembered)",
+        source="Warstadt et al. 2019, in GLUE's files", fixture_only=True, licence="not stated",
+    ),
+    Task(
+        **WORDS, name="semtag", group="semantic", metric="accuracy",
+        reader=tagging.read_tagged, labels="*", train_on=("semtag",),
+        files=each("train dev test", "semtag/{split}.tsv"), sizes="as the user's files",
+        source="Parallel Meaning Bank, as word TAB tag", fixture_only=True, licence="per release",
+    ),
+    Task(
+        **WORDS, name="supersense", group="semantic", metric="accuracy",
+        reader=tagging.read_tagged, labels="*", train_on=("supersense",),
+        files=each("train dev test", "supersense/{split}.tsv"), sizes="as the user's files",
+        source="STREUSLE, as word TAB tag", fixture_only=True, licence="CC BY-SA 4.0 (remembered)",
     ),
     Task(
         name="hellaswag", kind="multiple_choice", group="semantic", languages=("en",),
@@ -139,24 +279,23 @@ ROWS = (
         files={
             "train": ("hellaswag/hellaswag_train.jsonl",),
             "dev": ("hellaswag/hellaswag_val.jsonl",),
-        },
-        train_on=("hellaswag",), eval_split="dev",
+        }, train_on=("hellaswag",), eval_split="dev",
         batch_size=24, epochs=7, max_length=256, recipe=PAPER,
-        sizes="train 39,905, dev 10,042 (remembered)",
-        source="Zellers et al. 2019", licence="MIT",
+        sizes="train 39,905, dev 10,042 (remembered)", source="Zellers et al. 2019", licence="MIT",
         urls=at("https://github.com/rowanz/hellaswag/raw/master/data/hellaswag_",
         "train.jsonl 47496131 dae5e69249868cb9fe4e23ff925c60b66169564cfb7072d793cd7356a2b69f8d",
         "val.jsonl 12246618 0aa3b88843990f3f10a97b9575c94d7b71fb2205240ba04ae4884d9e9c992588"),
     ),
     Task(
         name="ccg", kind="tagging", group="syntactic", languages=("en",), metric="accuracy",
-        reader=readers.read_ccg, labels="ccg*/tags_to_id.json",
+        reader=tagging.read_ccg, labels="ccg*/tags_to_id.json",
         files=each("train dev", "ccg/ccg.{split}", "ccg_handmade/ccg.{split}"),
         train_on=("ccg",), eval_split="dev",
         batch_size=24, epochs=15, max_length=256, recipe=PAPER,
         sizes="train 38,015, dev 5,484 (remembered); 1,363 tags",
         source="Hockenmaier and Steedman 2007 (CCGbank), laid out as for jiant",
-        licence="LDC2005T13, to be bought", urls=at("https://catalog.ldc.upenn.edu/", "LDC2005T13"),
+        licence="LDC2005T13, to be bought", fixture_only=True,
+        urls=at("https://catalog.ldc.upenn.edu/", "LDC2005T13"),
     ),
     Task(
         name="mlm", kind="mlm", group="mlm", languages=XTREME_40, codes={"zh": "zh-CN"}, metric="",
@@ -182,11 +321,26 @@ ROWS = (
         "XNLI-1.0.zip 17865352 4ba1d5e1afdb7161f0f23c66dc787802ccfa8a25a3ddd3b165a35e50df346ab1"),
     ),
     Task(
+        name="pawsx", kind="classification", group="semantic", metric="accuracy",
+        languages=tuple("en de es fr ja ko zh".split()), reader=readers.read_pairs,
+        labels=("0", "1"), train_on=("pawsx",), benchmarks=("xtreme",),
+        files={"train": ("pawsx/x-final/{lang}/train.tsv",
+                         "pawsx/x-final/{lang}/translated_train.tsv",
+                         "xtreme/pawsx/train-{lang}.tsv", "pawsx/train-{lang}.tsv")}
+        | each("dev test", "pawsx/x-final/{lang}/{split}_2k.tsv", "xtreme/pawsx/{split}-{lang}.tsv",
+               "pawsx/{split}-{lang}.tsv"),
+        batch_size=32, epochs=5, max_length=256, recipe=JIANT,
+        sizes="train 49,401, dev 2,000, test 2,000 per language",
+        source="Yang et al. 2019", licence="free for any purpose",
+        urls=at("https://storage.googleapis.com/paws/pawsx/", "x-final.tar.gz 30282057 "
+                "4146db499101d66e68ae4c8ed3cf9dadecd625f44b7d8cf3d4a0fe93afc4fd9f"),
+    ),
+    Task(
         name="udpos", kind="tagging", group="syntactic", metric="chunk_f1",
         languages=tuple("en af ar bg de el es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru "
                         "ta te th tl tr ur vi yo zh".split()),
         xtreme_r=("lt", "pl", "uk", "wo", "ro"),
-        reader=readers.read_udpos, labels=UPOS, train_on=("udpos",), benchmarks=BOTH,
+        reader=tagging.read_udpos, labels=UPOS, train_on=("udpos",), benchmarks=BOTH,
         files=each("train dev test", "ud/*/{lang}_*-ud-{split}.conllu",
                    "xtreme/udpos/{split}-{lang}.tsv", "udpos/{split}-{lang}.tsv"),
         batch_size=32, epochs=10, max_length=256, recipe=JIANT,
@@ -199,15 +353,47 @@ ROWS = (
     Task(
         name="panx", kind="tagging", group="entity", metric="chunk_f1",
         languages=XTREME_40, xtreme_r=("qu", "pl", "uk", "az", "lt", "pa", "gu", "ro"),
-        reader=readers.read_tagged, labels=IOB2, train_on=("panx",), benchmarks=BOTH,
+        reader=tagging.read_panx, labels=IOB2, train_on=("panx",), benchmarks=BOTH,
         files=each("train dev test", "panx/{lang}/{split}", "panx_raw/{lang}/{split}",
                    "xtreme/panx/{split}-{lang}.tsv", "panx/{split}-{lang}.tsv"),
         batch_size=32, epochs=10, max_length=256, recipe=JIANT,
         sizes="English train 20,000, dev 10,000, test 10,000; other tests 100 to 10,000",
-        source="Pan et al. 2017, in the splits of Rahimi et al. 2019", licence="none stated",
+        source="Pan et al. 2017, in the splits of Rahimi et al. 2019 (their Amazon link is dead)",
+        licence="none stated",
         urls=at("https://s3.amazonaws.com/datasets.huggingface.co/wikiann/1.1.0/",
         "panx_dataset.zip 234008884 "
         "164814b64f749ad000988b5ab45050b5116913b3db466ab173008955ddf649a4"),
+    ),
+    Task(
+        name="xquad", kind="span", group="span", metric="squad_v1", train_on=("squad",),
+        languages=tuple("en es de el ru tr ar vi th zh hi".split()), xtreme_r=("ro",),
+        reader=readers.read_squad, files=each("test", "xquad/xquad.{lang}.json"), benchmarks=BOTH,
+        batch_size=16, epochs=2, max_length=384, recipe=JIANT, sizes="test 1,190 per language",
+        source="Artetxe et al. 2020", licence="CC BY-SA 4.0",
+        urls=at("https://github.com/deepmind/xquad/raw/master/xquad.",
+        "en.json 609383 e4c57d1c9143aaa1c5d265ba5987a65f4e69528d2a98f29d6e75019b10344f29",
+        "es.json 684322 dcbae93ec3a9f4b9e78fd834a171d6f96c1a875e10e15b7530b7e4ef4971e37e",
+        "de.json 669810 990b5d746746ed65ed4702ea5f35f99ffa4e2f1c390c07d003642acd937916f9",
+        "el.json 1918889 821cf0f88e73fa258fd2f548b19b6ec39f7025059e16f6f9fc8cd797c9c3663e",
+        "ru.json 1896368 208d5b1aa154c52b1b5c5eda16281e455e8fd198cdb9af3f469f0d6037d973bf",
+        "tr.json 729506 92179a564774b7696100d144c1e10870d0a966b6fccbdd254a65b9d2ab1971cc",
+        "ar.json 1582988 abdabd7afed5c635d99cca0f3f0d0c9d9ed0bc77451e963c2e4e0638c29e486d",
+        "vi.json 911401 f619a1eb11fb42d3ab0834259e488a65f585447ef6154437bfb7199d85161a04",
+        "th.json 1809143 5cdda11d0e1e075f7872abf4e6ae830388ce7f617964d542308e9ae4257e0f43",
+        "zh.json 808652 691d0b3359bc6b8faa8de931dfdfe21d50a65861ae348e32a0d1a0190b0c8835",
+        "hi.json 1680538 df2cce3532b37e9beb8979704b5c9a4bf874358f105395a298b89427b43b9d24",
+        "ro.json 661158 94f8d54e93ad2b7dd2e76dd921a666b5b8eff2d4379df9f179c42b445f09643f"),
+    ),
+    Task(
+        name="mlqa", kind="span", group="span", metric="squad_mlqa", train_on=("squad",),
+        languages=tuple("en es de ar hi vi zh".split()), reader=readers.read_squad, benchmarks=BOTH,
+        files=each("dev test", "mlqa/MLQA_V1/{split}/{split}-context-{lang}-question-{lang}.json",
+                   "mlqa/xtreme_blanked/{split}-context-{lang}-question-{lang}.json"),
+        batch_size=16, epochs=2, max_length=384, recipe=JIANT,
+        sizes="test en 11,590, de 4,517, es 5,253, ar 5,335, zh 5,137, vi 5,495, hi 4,918",
+        source="Lewis et al. 2020", licence="CC BY-SA 3.0",
+        urls=at("https://dl.fbaipublicfiles.com/MLQA/", "MLQA_V1.zip 75719050 "
+                "246e8089933d13007fe80684d5c5c0713d6834cf8b3b4a0ec7c66f0a0d2baac8"),
     ),
     Task(
         name="tydiqa", kind="span", group="span", metric="squad_v1",
@@ -221,8 +407,7 @@ ROWS = (
                      "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-{code}.json",
                      "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.{lang}.dev.json",
                      "tydiqa/xtreme_blanked/tydiqa.goldp.{lang}.dev.json"),
-        },
-        batch_size=16, epochs=2, max_length=384, recipe=JIANT,
+        }, batch_size=16, epochs=2, max_length=384, recipe=JIANT,
         sizes="English train 3,696; test (the official dev set) 5,077 in nine languages",
         source="Clark et al. 2020, gold passage task 1.1", licence="Apache 2.0",
         urls=at("https://storage.googleapis.com/tydiqa/v1.1/tydiqa-goldp-v1.1-",
@@ -230,7 +415,8 @@ ROWS = (
         "dev.json 5617409 b286e0f34bc7f52259359989716f369b160565bd12ad8f3a3e311f9b0dbad1c0"),
     ),
     Task(
-        name="tatoeba", kind="retrieval", group="retrieval", metric="retrieval_accuracy",
+        name="tatoeba", kind="retrieval", search="pairs", group="retrieval",
+        metric="retrieval_accuracy",
         languages=tuple("ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg "
                         "ru ja ka ko th sw zh kk tr et fi hu".split()),
         xtreme_r=("az", "lt", "pl", "uk", "ro"), codes=LASER,
@@ -241,6 +427,64 @@ ROWS = (
         sizes="1,000 pairs per language; jv 205 te 234 ta 307 sw 390 th 548 kk 575 ml 687 ka 746",
         source="Artetxe and Schwenk 2019", licence="CC BY 2.0 FR (remembered)",
         urls=at("https://github.com/facebookresearch/LASER/archive/", "main.zip"),
+    ),
+    Task(
+        name="bucc2018", kind="retrieval", search="mining", group="retrieval", metric="mined_f1",
+        languages=tuple("de fr ru zh".split()), reader=readers.read_bucc, benchmarks=("xtreme",),
+        files={"dev": ("bucc2018/{lang}-en/{lang}-en.sample.*",
+                       "bucc2018/{lang}-en/{lang}-en.dev.*", "xtreme/bucc2018/{lang}-en.dev.*",
+                       "bucc2018/{lang}-en.dev.*"),
+               "test": ("bucc2018/{lang}-en/{lang}-en.training.*",
+                        "bucc2018/{lang}-en/{lang}-en.test.*", "xtreme/bucc2018/{lang}-en.test.*",
+                        "bucc2018/{lang}-en.test.*")},
+        batch_size=100, epochs=0, max_length=512, recipe="XTREME's scripts; nothing is trained",
+        sizes="gold pairs dev/test: de 1,038/9,580 fr 929/9,086 ru 2,374/14,435 zh 257/1,899",
+        source="Zweigenbaum et al. 2018; its sample is dev, its training part is test",
+        licence="not found", urls=at("https://comparable.limsi.fr/bucc2018/bucc2018-",
+        "de-en.sample-gold.tar.bz2 2529652 "
+        "8e16ba8b02ef8d648b06adfbd6dfb188f43524e18f97b2b12a14a086caac62f3",
+        "de-en.training-gold.tar.bz2 28189548 "
+        "766e0fdebbd1438fb87c21254828eb13c8b997d8fbab002103dd060dcac50c5c",
+        "fr-en.sample-gold.tar.bz2 1948831 "
+        "df9eb3966954e163c9264076f7c9c1eb56d9d8a91855f9d3afbf2c0fdaef0a08",
+        "fr-en.training-gold.tar.bz2 20757713 "
+        "53c0d0e7dd97dc89593a2db25a26c5f0ccdc7113e8451263bb0c80e4c4c7dc30",
+        "ru-en.sample-gold.tar.bz2 4269233 "
+        "fce3cabc7ee50ddb4b18aa6fb090e2669c8383d2a29fc97eed6ae70fed9a23e5",
+        "ru-en.training-gold.tar.bz2 37085079 "
+        "1895df56e936ca3d4f5b12299ceffe0b7ff4806584c40bdaa3ae1d445f25afa5",
+        "zh-en.sample-gold.tar.bz2 769869 "
+        "a3425be5c0320ee131a0927b66c3e29befb3b481ebf1b87257e660e514bc16ac",
+        "zh-en.training-gold.tar.bz2 6344925 "
+        "3facb71798277c8f44dc78c1f8ae2110f254d0e14799f3508eedd54b4236877a"),
+    ),
+    # ---------------------------------------------------------------- what XTREME-R adds
+    Task(
+        name="xcopa", kind="multiple_choice", group="semantic", metric="accuracy",
+        languages=tuple("et ht id it qu sw ta th tr vi zh".split()), reader=readers.read_copa,
+        files={"dev": ("xcopa/data/{lang}/val.{lang}.jsonl", "xtreme/xcopa/val-{lang}.jsonl",
+                       "xcopa/val-{lang}.jsonl"),
+               "test": ("xcopa/data/{lang}/test.{lang}.jsonl", "xtreme/xcopa/test-{lang}.jsonl",
+                        "xcopa/test-{lang}.jsonl")},
+        train_on=("siqa", "copa"), benchmarks=("xtreme-r",), batch_size=32, epochs=5,
+        max_length=128, recipe=XTREME, sizes="dev 100, test 500 per language",
+        source="Ponti et al. 2020", licence="CC BY 4.0",
+        urls=at("https://github.com/cambridgeltl/xcopa/archive/", "master.zip"),
+    ),
+    LAREQA,
+    replace(LAREQA, name="lareqa_untrained", train_on=(), epochs=0, benchmarks=(),
+            files={"test": LAREQA.files["test"]}),
+    Task(
+        name="mewslix", kind="retrieval", search="ranked", group="retrieval",
+        metric="mention_map20", languages=tuple("en ar de es fa ja pl ro ta tr uk".split()),
+        reader=readers.read_mewslix, benchmarks=("xtreme-r",),
+        files=each("dev test", "mewslix/wikinews_mentions/{split}-{lang}.jsonl"),
+        batch_size=64, epochs=0, max_length=64,
+        recipe="reader, scorer and prediction file only: its million entities are not searched",
+        sizes="dev 2,991, test 14,624 mentions", fixture_only=True, scored_only=True,
+        source="Ruder et al. 2021; the released data are another sample than the paper's",
+        licence="not found",
+        urls=at("https://storage.googleapis.com/gresearch/mewsli/", "mewsli-x_20220518_6.zip"),
     ),
 )
 
@@ -254,137 +498,3 @@ def get(name: str) -> Task:
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(TASKS)}"
         raise UserError(f"unknown task {name!r} ({hint})")
     return TASKS[name]
-
-
-def world(data: Path) -> dict[str, str]:
-    """What world.json says of the data folder: {"world": "toy", "english": "toy-en", ...}.
-
-    Without that file the data is real and English is "en".
-    """
-    path = data / "world.json"
-    if not path.exists():
-        return {"world": "real", "english": "en"}
-    record = readers.read_json(path)
-    if not isinstance(record, dict) or not {"world", "english"} <= record.keys():
-        raise UserError("expected an object with the keys 'world' and 'english'", path)
-    if not re.fullmatch(NAME, str(record["english"])):
-        raise UserError(f"bad language name {record['english']!r}", path)
-    return record
-
-
-def find(task: Task, data: Path, split: str, lang: str) -> list[Path]:
-    """The files of one split in one language, sorted by name; [] when there are none.
-
-    Raises UserError for a language that is no plain name and for links out of the data folder.
-    """
-    if not re.fullmatch(NAME, lang):
-        raise UserError(f"bad language name {lang!r} (expected letters, digits, '-', '_', '.')")
-    for pattern in task.files.get(split, ()):
-        if "{" not in pattern and len(task.languages) == 1 and lang != world(data)["english"]:
-            continue  # one file, of English: there is nothing else in it
-        paths = _matches(data, pattern.format(lang=lang, code=task.codes.get(lang, lang)))
-        if paths:
-            return paths
-    return []
-
-
-def _matches(data: Path, pattern: str) -> list[Path]:
-    paths = sorted(data.glob(pattern), key=lambda path: (path.name, str(path)))
-    for path in paths:
-        if not path.resolve().is_relative_to(data.resolve()):
-            raise UserError("a link out of the data folder. Put the file itself there", path)
-    return [path for path in paths if path.is_file()]
-
-
-def languages(task: Task, data: Path, split: str) -> list[str]:
-    """The languages that load() would find: English first, the row's order next, then others."""
-    english = world(data)["english"]
-    found = set()
-    for pattern in task.files.get(split, ()):
-        if "{" in pattern:
-            found |= _names(task, data, pattern)
-        elif paths := _matches(data, pattern):
-            found |= {english} if len(task.languages) == 1 else _held(task, data, paths)
-            break  # find() never gets past a file of several languages
-    if not found and split == "dev" and task.dev_share:
-        return languages(task, data, "train")
-    order = [english, *task.languages, *task.xtreme_r, *sorted(found)]
-    return [lang for lang in dict.fromkeys(order) if lang in found]
-
-
-def _names(task: Task, data: Path, pattern: str) -> set[str]:
-    """The languages in the names of the files that match a pattern with {lang} or {code}."""
-    regex = re.escape(pattern).replace(r"\*", "[^/]*")
-    for blank in (r"\{lang\}", r"\{code\}"):
-        regex = regex.replace(blank, f"(?P<name>{NAME}?)", 1).replace(blank, "(?P=name)")
-    names = set()
-    for file in _matches(data, re.sub(r"\{lang\}|\{code\}", "*", pattern)):
-        match = re.fullmatch(regex, file.relative_to(data).as_posix())
-        names |= {match["name"]} if match else set()
-    if "{code}" in pattern:  # back from codes to languages
-        known = {code: lang for lang, code in task.codes.items()}
-        names = {known.get(name, name) for name in names if name in known or name not in task.codes}
-    return names
-
-
-def _held(task: Task, data: Path, paths: list[Path]) -> set[str]:
-    """The world's or the row's languages of which a file of several holds at least one example."""
-    known, names = labels(task, data), world(data).get("languages", task.languages)
-    return {lang for lang in names if any(True for _ in task.reader(paths, lang, known))}
-
-
-def labels(task: Task, data: Path) -> tuple[str, ...]:
-    """The task's labels in the order of their numbers.
-
-    Raises UserError where they are in a file that is missing or not {tag: one of 0..n-1}.
-    """
-    if not isinstance(task.labels, str):
-        return task.labels
-    paths = _matches(data, task.labels)
-    if not paths:
-        raise UserError(f"the list of labels is missing (expected {task.labels})", data)
-    numbers = readers.read_json(paths[0])
-    tags = {str(number): tag for tag, number in numbers.items()} if type(numbers) is dict else {}
-    order = [tags.get(str(number)) for number in range(len(numbers) if tags else 0)]
-    if not order or None in order:
-        raise UserError("expected an object {tag: number} with the numbers 0, 1, 2, ...", paths[0])
-    return tuple(order)
-
-
-def load(task: Task, data: Path, split: str, lang: str) -> Split:
-    """Reads one split in one language.
-
-    Where the row has a dev_share and the data no dev files, dev is that share of the training
-    paragraphs and train is the rest. Raises UserError for missing or empty files, for gold in some
-    rows only, and for whatever the reader finds.
-    """
-    paths = find(task, data, split, lang)
-    shared = task.dev_share and split in ("train", "dev") and not find(task, data, "dev", lang)
-    if shared:
-        paths = find(task, data, "train", lang)
-    if not paths:
-        wanted = " or ".join(task.files.get(split, ())) or "none: the data set has no such split"
-        raise UserError(f"no {split} file of {task.name} in {lang!r} (expected {wanted})", data)
-    rows = list(task.reader(paths, lang, labels(task, data)))
-    examples = [row for row in rows if row is not None]
-    dropped = len(rows) - len(examples)
-    if shared:
-        examples = [row for row in examples if _is_dev(row, task.dev_share) == (split == "dev")]
-    if not examples:
-        raise UserError(f"no {split} example of {task.name} in {lang!r}", paths[0])
-    return Split(examples, paths, dropped, _is_labelled(examples, paths[0]))
-
-
-def _is_dev(example: readers.Span, share: float) -> bool:
-    """Whether a paragraph is dev: by its text, so that no context lies on both sides."""
-    digest = hashlib.sha256(example.context.encode("utf-8")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
-
-
-def _is_labelled(examples: list, path: Path) -> bool:
-    golds = [example[-1] for example in examples if example[-1] != ()]  # (): a candidate, say
-    missing = golds.count(None)
-    if 0 < missing < len(golds):
-        row = next(example.row for example in examples if example[-1] is None)
-        raise UserError(f"{missing} of {len(golds)} examples have no gold, as this one", path, row)
-    return missing == 0

@@ -19,13 +19,16 @@ import torch
 from tqdm import tqdm
 
 import data
+import draws
 import eval as evaluation
-import metrics
+import predict
+import splits
 import tasks
 import weights
 from model import LOSSES, ActiveVocabulary, Model, clip_gradients, make_optimizer
-from readers import UserError, read_json
+from files import UserError, read_json
 
+SUBSET = 500                            # English dev examples that select the best step (jiant)
 CAP = 2 ** 17                  # examples-proportional sampling with a cap (Phang et al. 2020)
 
 
@@ -49,14 +52,34 @@ class Part:
     labels: tuple
     values: dict                            # resolved settings, without origins
     features: data.Features
-    order: data.Order
+    order: draws.Order
     dev: list = field(default_factory=list)
+    groups: tuple[int, ...] = ()            # dev examples of each member of a pooled row
     dev_features: data.Features | None = None
 
     @property
     def size(self) -> int:
         """Training items, at most CAP: decides how often a task of a mixture is drawn."""
         return min(len(self.order.lengths), CAP)
+
+
+def dev_subset(dev: splits.Split) -> tuple[list, tuple[int, ...]]:
+    """At most SUBSET examples (of a pooled row: of each member), drawn once and for all by their
+    number, in file order; and how many there are of each member. For retrieval: so many queries and
+    their right candidates."""
+    if hasattr(dev.examples[0], "side"):
+        queries = [e for e in dev.examples if e.side == "query"]
+        some = draws.stream("dev").permutation(len(queries))[:SUBSET]
+        chosen = [queries[i] for i in sorted(some)]
+        right = {name for query in chosen for name in query.gold}
+        return [*(e for e in dev.examples if e.id in right), *chosen], ()
+    chosen, sizes, start = [], [], 0
+    for size in dev.groups or (len(dev.examples),):
+        some = draws.stream("dev").permutation(size)[:SUBSET]
+        chosen += [dev.examples[start + i] for i in sorted(some)]
+        sizes.append(len(some))
+        start += size
+    return chosen, tuple(sizes)
 
 
 def stage_steps(parts: dict[str, Part], settings: dict) -> int:
@@ -92,7 +115,7 @@ class Setup:
     settings: dict                          # lr, weight_decay, warmup, clip, beta2, evaluations
     seed: int
     tokenizer: data.Tokenizer
-    hardware: evaluation.Hardware
+    hardware: predict.Hardware
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     vocabulary: ActiveVocabulary | None     # None: the whole token table is trained
@@ -183,7 +206,7 @@ def refuse(folder: Path, facts: dict) -> None:
 def choose_task(parts: dict[str, Part], seed: int, step: int) -> str:
     """Task of a step, proportional to min(examples, CAP): a pure function of (seed, step)."""
     ends = np.cumsum([p.size for p in parts.values()])
-    place = data.stream("task", seed, step).random() * ends[-1]
+    place = draws.stream("task", seed, step).random() * ends[-1]
     return list(parts)[int(np.searchsorted(ends, place, "right"))]
 
 
@@ -205,9 +228,9 @@ def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[f
                data.cut_by_tokens(part.order.lengths[items], hardware.micro_tokens)]
     if part.task.kind == "mlm":
         rates = part.values["mask_rate"], part.values["random_rate"]
-        batches = [data.mask_tokens(b, *rates, setup.tokenizer, setup.seed, step) for b in batches]
+        batches = [draws.mask_tokens(b, *rates, setup.tokenizer, setup.seed, step) for b in batches]
     count = max(1, sum(b.count for b in batches))
-    torch.manual_seed(int(data.stream("dropout", setup.seed, step).integers(2 ** 62)))
+    torch.manual_seed(int(draws.stream("dropout", setup.seed, step).integers(2 ** 62)))
     model.train()
     total = 0.0
     for batch in batches:
@@ -229,11 +252,12 @@ def dev_scores(setup: Setup, poll) -> dict[str, float]:
     lookup = setup.vocabulary.lookup if setup.vocabulary else None
     for name, part in setup.parts.items():
         if part.dev:
-            runs = evaluation.run_model(setup.model, name, part.dev_features, setup.hardware,
+            runs = predict.run_model(setup.model, name, part.dev_features, setup.hardware,
                                         lookup=lookup, poll=poll)
-            answers = evaluation.DECODE[part.task.kind](part.task, runs, part.dev_features,
+            answers = predict.DECODE[part.task.kind](part.task, runs, part.dev_features,
                                                         part.dev, part.labels)
-            values = metrics.METRICS[part.task.metric](part.dev, answers)
+            answers = predict.answer_split(part.task, part.dev, answers)
+            values = evaluation.score_groups(part.task, part.dev, answers, part.groups, "en")
             scores[name] = evaluation.task_score(part.task, values)
     return scores
 

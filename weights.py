@@ -27,7 +27,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from model import Config
-from readers import DECODER, STRANGERS, UserError, read_json, read_lines
+from files import DECODER, STRANGERS, UserError, read_json, read_lines
 
 TOKENIZER = "sentencepiece.bpe.model"
 

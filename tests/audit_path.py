@@ -12,8 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-COMMAND = ["--inter", "squad", "--target", "tydiqa", "--set", "steps=3", "--set", "evaluations=1",
-           "--limit", "12"]
+COMMAND = ["--inter", "squad", "--target", "tydiqa", "--set", "steps=3", "--set", "evaluations=1"]
 
 
 def main(folder: str) -> None:

@@ -16,7 +16,8 @@ import torch
 
 import benchlib
 import data
-import eval as evaluation
+import draws
+import predict
 
 
 @torch.inference_mode()
@@ -42,7 +43,7 @@ def main():
     f, examples = take_blocks(f, examples, given.blocks)
     peer, ours = benchlib.peer_and_ours(given.DATA, "base", given.layers)
     file = np.arange(len(f.lengths)).reshape(-1, 8)
-    shuffled = data.stream("bench_eval").permutation(file.size).reshape(-1, 8)
+    shuffled = draws.stream("bench_eval").permutation(file.size).reshape(-1, 8)
     by_length = np.argsort(-f.lengths, kind="stable").reshape(-1, 8)
     sides, shares = {}, {}
     for name, order, longest in (("padded to 384", shuffled, 384), ("dynamic padding", shuffled, 0),
@@ -51,9 +52,9 @@ def main():
         places = sum(batch["input_ids"].numel() for batch in rows)
         shares[f"transformers, {name}"] = f.lengths.sum() / places
         sides[f"transformers, {name}"] = lambda rows=rows: run_peer(peer, rows, given.hardware)
-    sides["ours"] = lambda: list(evaluation.run_model(ours, "squad", f, given.hardware))
+    sides["ours"] = lambda: list(predict.run_model(ours, "squad", f, given.hardware))
     runs = sides["ours"]()
-    sides["ours, decoding"] = lambda: evaluation.decode_spans(task, runs, f, examples, ())
+    sides["ours, decoding"] = lambda: predict.decode_spans(task, runs, f, examples, ())
     config = ours.encoder.config
     products = benchlib.gemms(config, given.hardware.dtype)
     times = benchlib.interleave(sides | {n: run for n, (run, _) in products.items()}, given.rounds)

@@ -23,20 +23,21 @@ import transformers
 
 import benchlib
 import data
+import draws
 
 LENGTH, STEP = 384, 128
 MEASURE = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import data, tasks, torch
+import data, splits, tasks, torch
 torch.set_num_threads(1)
 def peak():      # not getrusage: its maximum is inherited from the process that started this one
     line = next(x for x in open("/proc/self/status") if x.startswith("VmHWM"))
     return int(line.split()[1]) / 1e3
 before, began = peak(), time.process_time()
 task, tokenizer = tasks.get("squad"), data.Tokenizer(Path(sys.argv[3]))
-examples = tasks.load(task, Path(sys.argv[2]), "train", "en").examples
+examples = splits.load(task, Path(sys.argv[2]), "train", "en").examples
 middle, read = peak(), time.process_time() - began
 f = data.featurize(task, examples, tokenizer, train=True)
 print(f"{len(examples)} questions, {len(f.example)} windows: reading {read:.1f} s, featurising "
@@ -146,7 +147,7 @@ def main():
     peer = transformers.XLMRobertaTokenizer.from_pretrained(given.DATA / "xlmr")
     f = data.featurize(task, examples, tokenizer, train=True)
     compare(f, [prepare_train_features(peer, *batch) for batch in peer_batches(groups)])
-    order = data.Order(f.item_lengths, 8, 0, "squad")
+    order = draws.Order(f.item_lengths, 8, 0, "squad")
     times = benchlib.interleave({
         "ours": lambda: data.featurize(task, examples, tokenizer, train=True),
         "tokenizer call": lambda: drop(

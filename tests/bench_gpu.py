@@ -24,6 +24,7 @@ import torch
 import benchlib
 import data
 import eval as evaluation
+import predict
 from bench_step import DECAY, RATE, active_ids, our_step, peer_step
 from bench_train import assert_same_logits
 from model import LOSSES, ActiveVocabulary, make_optimizer
@@ -130,7 +131,7 @@ def main():
     starts = range(0, len(f.lengths), given.size)
     file = [np.arange(i, min(i + given.size, len(f.lengths))) for i in starts]
     for name, model, run in (
-            ("ours", ours, lambda m: list(evaluation.run_model(m, "squad", f, HARDWARE))),
+            ("ours", ours, lambda m: list(predict.run_model(m, "squad", f, HARDWARE))),
             ("transformers, file order", peer, lambda m: evaluate_peer(m, f, file)),
             ("transformers, sorted by length", peer, lambda m: evaluate_peer(
                 m, f, [by_length[i:i + given.size] for i in starts]))):

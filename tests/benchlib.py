@@ -28,9 +28,11 @@ import transformers
 from torch.nn.utils.rnn import pad_sequence
 
 import data
+import draws
+import splits
 import tasks
 import weights
-from eval import Hardware
+from predict import Hardware
 from model import LOSSES, Config, Model, make_encoder, make_head
 
 SHAPES = {"base": (768, 12), "large": (1024, 16)}          # hidden size, heads
@@ -119,7 +121,7 @@ def useful_flops(config: Config, lengths, passes: int) -> float:
 def squad_features(folder: Path):
     """(task, examples, tokenizer, features) of the real SQuAD training file."""
     task = tasks.get("squad")
-    examples = tasks.load(task, folder, "train", "en").examples
+    examples = splits.load(task, folder, "train", "en").examples
     tokenizer = data.Tokenizer(folder / "xlmr" / "sentencepiece.bpe.model")
     return task, examples, tokenizer, data.featurize(task, examples, tokenizer, train=True)
 
@@ -150,7 +152,7 @@ def draw(f: data.Features, batches: int, size: int = 8) -> tuple[np.ndarray, np.
     share of padded batches. The grouped ones are evenly spaced among the 50 batches that 50 * size
     windows give when sorted by length, which is what the Trainer's group_by_length does.
     """
-    rng = data.stream("benchmark", batches)
+    rng = draws.stream("benchmark", batches)
     lengths, count = f.lengths, len(f.lengths)
 
     def facts(items):

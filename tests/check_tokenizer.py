@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import data  # noqa: E402
-from readers import Classification, Sentence, Span, Tagging, UserError, read_json_lines  # noqa: E402
+from files import UserError, read_json_lines  # noqa: E402
+from readers import Classification, Sentence, Span, Tagging  # noqa: E402
 
 SPECIAL = ("<s>", "</s>", "<unk>", "<pad>", "<mask>")
 WHOLE = 1 << 20                      # a length that cuts nothing

@@ -75,7 +75,7 @@ def live(out: Path, kill_at: int, broken: str) -> int:
         seen = count_events(kill_at)
         if broken:
             damage(broken)
-        code = stilts.main([*COMMAND, "--out", str(out), "--threads", "1"])
+        code = stilts.main([*COMMAND, "--out", str(out)])
         (out / "events").write_text(str(seen[0]))
         os._exit(code)
     status = os.waitpid(child, 0)[1]

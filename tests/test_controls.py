@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import stilts
+import splits
 import tasks
 from conftest import ROOT
 from toy import controls, make
@@ -131,5 +132,5 @@ def test_same_steps_counts_all_stages(tmp_path):
 def test_tasks_with_a_guess_line_are_those_that_are_evaluated():
     for task in tasks.TASKS.values():
         if task.eval_split in task.files and task.benchmarks:
-            if tasks.languages(task, DATA, task.eval_split):
+            if splits.languages(task, DATA, task.eval_split):
                 assert controls.guesses(task.name, DATA), task.name

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import data
-import eval as evaluation
+import draws
+import predict
 import tasks
-import weights  # noqa: F401  (imported first by eval)
-from readers import Classification, Document, MultipleChoice, Span, Tagging, UserError
+from files import UserError
+from readers import Classification, Document, MultipleChoice, Sentence, Span, Tagging
 
 
 def task(kind, **fields):
@@ -139,7 +140,7 @@ def test_gold_tags_fed_back_as_logits_come_back(tokenizer):
     t = task("tagging", max_length=12)
     f = data.featurize(t, examples, tokenizer, ("A", "B"))
     runs = ((b, np_to_logits(f.target[b.asked], 2)) for b in data.evaluation_batches(f, 30))
-    assert evaluation.DECODE["tagging"](t, runs, f, examples, ("A", "B")) == [e.tags for e in examples]
+    assert predict.DECODE["tagging"](t, runs, f, examples, ("A", "B")) == [e.tags for e in examples]
 
 
 def np_to_logits(target, classes):
@@ -167,7 +168,7 @@ def recovered(examples, tokenizer, **fields):
     """Answers that come out when the gold targets are fed back."""
     t = task("span", **{"max_length": 384, "stride": 128, "max_question": 64} | fields)
     f = data.featurize(t, examples, tokenizer)
-    return evaluation.DECODE["span"](t, gold_logits(f), f, examples, ())
+    return predict.DECODE["span"](t, gold_logits(f), f, examples, ())
 
 
 @pytest.mark.parametrize("lang", ["en", "th", "ar", "hi", "zh", "de"])
@@ -257,7 +258,7 @@ def test_span_search_is_exact(tokenizer):
     torch.manual_seed(0)
     for batch in data.evaluation_batches(f, 150):
         logits = torch.randn(len(batch.input_ids), 2)
-        score, last, context = evaluation.span_scores(logits, batch, f, 5)
+        score, last, context = predict.span_scores(logits, batch, f, 5)
         for i, sequence in enumerate(batch.sequences):
             stop = batch.cu_seqlens[i + 1] - 1
             owned = context[i] + f.own[sequence] - f.b[sequence, 0]
@@ -304,7 +305,7 @@ def test_evaluation_batches_hold_every_sequence_once_within_budget(tokenizer):
 def test_masks_follow_the_recipe_and_never_touch_special_tokens(tokenizer, random_rate):
     f = data.featurize(task("mlm"), documents(tokenizer, 2000), tokenizer)
     batch = data.make_batch(f, np.arange(len(f.a)))
-    masked = data.mask_tokens(batch, 0.15, random_rate, tokenizer, seed=1, step=5)
+    masked = draws.mask_tokens(batch, 0.15, random_rate, tokenizer, seed=1, step=5)
     inner = ~np.isin(batch.input_ids, [data.BOS, data.EOS])
     assert inner[masked.positions].all()
     assert len(masked.positions) / inner.sum() == pytest.approx(0.15, abs=0.005)
@@ -320,7 +321,7 @@ def test_a_mask_depends_on_seed_step_and_sequence_not_on_its_batch(tokenizer):
     f = data.featurize(task("mlm"), documents(tokenizer), tokenizer)
 
     def masked(items, step):
-        b = data.mask_tokens(data.make_batch(f, np.array(items)), 0.3, 0.1, tokenizer, 1, step)
+        b = draws.mask_tokens(data.make_batch(f, np.array(items)), 0.3, 0.1, tokenizer, 1, step)
         return {s: b.input_ids[b.cu_seqlens[i]:b.cu_seqlens[i + 1]].tolist()
                 for i, s in enumerate(b.sequences)}
     together, alone = masked([3, 7, 11], 2), masked([7], 2)
@@ -330,31 +331,45 @@ def test_a_mask_depends_on_seed_step_and_sequence_not_on_its_batch(tokenizer):
 @pytest.mark.parametrize("count, size", [(7, 3), (250, 4), (1000, 8), (5, 16)])
 def test_an_epoch_holds_every_item_once_and_is_a_pure_function(count, size):
     lengths = np.random.default_rng(0).integers(3, 400, count)
-    order = data.Order(lengths, size, seed=1, name="squad")
+    order = draws.Order(lengths, size, seed=1, name="squad")
     steps = order.per_epoch
     first = [order(k) for k in range(steps)]
     second = [order(k) for k in range(steps, 2 * steps)]
     for epoch in (first, second):
         assert sorted(np.concatenate(epoch).tolist()) == list(range(count))
         assert sorted(map(len, epoch), reverse=True)[:count // size] == [size] * (count // size)
-    again = data.Order(lengths, size, 1, "squad")
+    again = draws.Order(lengths, size, 1, "squad")
     assert again(steps).tolist() == second[0].tolist()              # no need to draw epoch 0 first
     if count > 50:
         assert any(a.tolist() != b.tolist() for a, b in zip(first, second))
-        other = data.Order(lengths, size, 2, "squad")
+        other = draws.Order(lengths, size, 2, "squad")
         assert any(a.tolist() != other(k).tolist() for k, a in enumerate(first))
 
 
 def test_neighbours_in_a_batch_have_similar_lengths():
     lengths = np.random.default_rng(0).integers(3, 400, 4000)
-    order = data.Order(lengths, 16, 1, "squad")
+    order = draws.Order(lengths, 16, 1, "squad")
     useful = [lengths[b].sum() / (len(b) * lengths[b].max())
               for b in (order(k) for k in range(order.per_epoch))]
     assert np.mean(useful) > 0.94                    # 0.5 to 0.6 without grouping
 
 
 def test_streams_differ_by_every_part_of_their_key_and_repeat():
-    first = data.stream("order", 1, "squad", 0).random(4)
-    assert data.stream("order", 1, "squad", 0).random(4).tolist() == first.tolist()
+    first = draws.stream("order", 1, "squad", 0).random(4)
+    assert draws.stream("order", 1, "squad", 0).random(4).tolist() == first.tolist()
     for key in (("order", 2, "squad", 0), ("order", 1, "mnli", 0), ("order", 1, "squad", 1)):
-        assert data.stream(*key).random(4).tolist() != first.tolist()
+        assert draws.stream(*key).random(4).tolist() != first.tolist()
+
+
+# ------------------------------------------------------------------------------------ retrieval
+
+
+def test_training_items_of_retrieval_are_a_query_and_its_first_right_candidate(tokenizer):
+    examples = [Sentence(1, "c0", "a b", "candidate", ()), Sentence(1, "c1", "c", "candidate", ()),
+                Sentence(1, "q0", "d", "query", ("c1", "c0")), Sentence(2, "q1", "e", "query", ("c0",))]
+    f = data.featurize(task("retrieval"), examples, tokenizer, train=True)
+    assert (f.group, f.example.tolist(), f.target.tolist()) == (2, [0, 0, 1, 1], [0, 0])
+    texts = [" ".join(tokenizer.piece(i) for i in f.pieces[a:b]) for a, b in f.a]
+    alone = [" ".join(tokenizer.piece(i) for i in tokenizer.encode([text]).ids)
+             for text in ("d", "c", "e", "a b")]
+    assert texts == alone and data.make_batch(f, np.arange(2)).count == 2

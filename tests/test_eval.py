@@ -1,5 +1,6 @@
 """The evaluation room: gold fed back as logits scores 100 for each kind, means, tables, fit."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,11 +9,18 @@ import torch
 
 import data
 import eval as evaluation
+import predict
 import metrics
+import submission
 import model
+import splits
 import tasks
-from readers import Classification, MultipleChoice, Sentence, Span, UserError
+from conftest import ROOT
+from files import UserError
+from readers import Classification, MultipleChoice, Sentence, Span
 from test_data import gold_logits, task
+
+TINY = ROOT / "tests/fixtures/data"
 
 LABELS = ("no", "yes", "maybe")
 
@@ -21,9 +29,9 @@ def round_trip(t, examples, tokenizer, logits, labels=()):
     """Answers of the decoder when `logits(batch, features)` are the model's, through a file."""
     f = data.featurize(t, examples, tokenizer, labels)
     runs = ((b, logits(b, f)) for b in data.evaluation_batches(f, 60))
-    answers = evaluation.DECODE[t.kind](t, runs, f, examples, labels)
-    text = metrics.format_answers(t.kind, examples, answers)
-    return metrics.parse_answers(t.kind, text, examples)
+    answers = predict.DECODE[t.kind](t, runs, f, examples, labels)
+    text = submission.format_answers(t.kind, examples, answers)
+    return submission.parse_answers(t.kind, text, examples)
 
 
 def one_hot(target, classes):
@@ -45,16 +53,49 @@ def test_multiple_choice(tokenizer):
     assert metrics.METRICS["accuracy"](examples, answers)["accuracy"] == 100
 
 
-def test_retrieval(tokenizer):
-    order = np.random.default_rng(0).permutation(20)
-    examples = [Sentence(i, str(i), f"q {'a ' * i}", "query", (str(order[i]),)) for i in range(20)]
-    examples += [Sentence(i, str(i), f"{'b ' * (20 - i)}", "candidate", ()) for i in range(20)]
-    vectors = np.concatenate([np.eye(20)[order], np.eye(20)]) * 3
+def sentences(gold: list, lang: str = "de") -> list[Sentence]:
+    """Queries, of which query i asks for candidate gold[i] (None: for none), and 20 candidates."""
+    asked = [() if c is None else (f"{lang}-c{c}",) for c in gold]
+    return [Sentence(i, f"{lang}-q{i}", f"q {i}", "query", right) for i, right in enumerate(asked)
+            ] + [Sentence(i, f"{lang}-c{i}", f"c {i}", "candidate", ()) for i in range(20)]
 
-    def logits(b, f):
-        return torch.from_numpy(vectors[f.example[b.sequences]])
-    answers = round_trip(task("retrieval"), examples, tokenizer, logits)
-    assert metrics.METRICS["retrieval_accuracy"](examples, answers)["accuracy"] == 100
+
+def vector_of(example) -> np.ndarray:
+    """As if the model knew: a query lies where its candidate lies, or where none does."""
+    place = example.gold[0] if example.gold else example.id
+    number = int(re.sub(r"[^0-9]", "", place.split("-")[1]))
+    spot = number if example.gold or example.side == "candidate" else 20 + number
+    return np.eye(41, dtype=np.float32)[spot] * (1 + number) + 0.01
+
+
+@pytest.mark.parametrize("kind, metric", [
+    ("pairs", "retrieval_accuracy"), ("mining", "mined_f1"), ("ranked", "lareqa_map20")])
+def test_retrieval_finds_what_the_vectors_say(kind, metric):
+    order = np.random.default_rng(0).permutation(20).tolist()
+    gold = order if kind != "mining" else [c if c < 12 else None for c in order]
+    loaded = {("test", lang): sentences(gold, lang) for lang in ("de", "fr")}
+    loaded |= {("dev", lang): sentences(gold[::-1], lang) for lang in ("de", "fr")}
+    found = predict.answer_languages(
+        SimpleNamespace(search=kind), lambda *key: loaded[key],
+        lambda examples: np.stack([vector_of(e) for e in examples]), "test", ["de", "fr"])
+    for lang, answers in found:
+        examples = loaded["test", lang]
+        text = submission.format_answers(kind, examples, answers)
+        answers = submission.parse_answers(kind, text, examples)
+        values = metrics.score(metric, examples, answers, lang)
+        if kind == "ranked":                 # both languages hold the same vectors: rank 1 or 2
+            assert values["map@20"] >= 50
+        else:
+            assert set(values.values()) == {100.0}
+
+
+def test_vectors_come_back_in_the_order_of_the_examples(tokenizer):
+    examples = [Sentence(i, str(i), "a " * (i % 5 + 1), "query", ()) for i in range(30)]
+    f = data.featurize(task("retrieval"), examples, tokenizer)
+    numbers = torch.arange(30.0)
+    runs = ((b, numbers[f.example[b.sequences]][:, None]) for b in data.evaluation_batches(f, 20))
+    vectors = predict.DECODE["retrieval"](None, runs, f, examples, ())
+    assert vectors[:, 0].tolist() == list(range(30))
 
 
 def test_masks(tokenizer):
@@ -65,9 +106,9 @@ def test_masks(tokenizer):
     with torch.no_grad():
         head.bias[9] = 1000.0                              # one piece wins everywhere
     both = model.Model(model.make_encoder(config), {"mlm": head})
-    hardware = evaluation.Hardware(torch.device("cpu"), None, 1000)
+    hardware = predict.Hardware(torch.device("cpu"), None, 1000)
     piece = tokenizer.piece(9).replace("▁", "")
-    assert evaluation.fill_masks(both, tokenizer, texts, hardware) == [
+    assert predict.fill_masks(both, tokenizer, texts, hardware) == [
         f"a [{piece}] b", f"[{piece}]"]
 
 
@@ -76,7 +117,7 @@ def test_unanswerable_questions_come_back_empty(tokenizer):
     for unanswerable in (True, False):
         t = task("span", unanswerable=unanswerable)
         f = data.featurize(t, examples, tokenizer)
-        answers = evaluation.DECODE["span"](t, gold_logits(f), f, examples, ())
+        answers = predict.DECODE["span"](t, gold_logits(f), f, examples, ())
         assert answers[0] == "beta" and (answers[1] == "") == unanswerable
 
 
@@ -87,9 +128,9 @@ def test_mean_states_are_means_over_all_positions():
     batch = SimpleNamespace(input_ids=torch.arange(4, 12), cu_seqlens=cu, lengths=(3, 5))
     with torch.no_grad():
         hidden = encoder(batch.input_ids, cu, batch.lengths, depth=1)
-        means = evaluation.mean_states(encoder, batch, 1)
+        means = predict.mean_states(encoder, batch, 1)
     assert torch.allclose(means, torch.stack([hidden[:3].mean(0), hidden[3:].mean(0)]), atol=1e-6)
-    assert evaluation.default_depth(SimpleNamespace(config=SimpleNamespace(num_layers=24))) == 14
+    assert predict.default_depth(SimpleNamespace(config=SimpleNamespace(num_layers=24))) == 14
 
 
 def test_means_with_and_without_english():
@@ -115,23 +156,83 @@ def test_a_vocabulary_must_fit_the_table(rows, fits):
     tokenizer = SimpleNamespace(vocab_size=102)
     config = SimpleNamespace(vocab_size=rows)
     if fits:
-        evaluation.check_fit(tokenizer, config, "folder")
+        predict.check_fit(tokenizer, config, "folder")
     else:
         with pytest.raises(UserError, match="embedding table"):
-            evaluation.check_fit(tokenizer, config, "folder")
+            predict.check_fit(tokenizer, config, "folder")
+
+
+GOLD = {
+    "classification": lambda e: e.label, "multiple_choice": lambda e: e.label,
+    "tagging": lambda e: e.tags, "span": lambda e: e.answers[0][0] if e.answers else "",
+    "pairs": lambda e: e.gold[0] if e.gold else None,
+    "mining": lambda e: e.gold[0] if e.gold else None,
+    "ranked": lambda e: e.gold if e.side == "query" else None}
+
+
+def score_of_gold(row, examples: list, lang: str) -> float:
+    """The score of the gold answers after a walk through a prediction file."""
+    text = submission.format_answers(row.form, examples, [GOLD[row.form](e) for e in examples])
+    answers = submission.parse_answers(row.form, text, examples)
+    return evaluation.task_score(row, metrics.score(row.metric, examples, answers, lang))
 
 
 @pytest.mark.parametrize("name, split, lang", [
     ("xnli", "dev", "sw"), ("udpos", "dev", "en"), ("panx", "dev", "zh"), ("hellaswag", "dev", "en"),
-    ("tydiqa", "test", "sw"), ("squad2", "dev", "en"), ("tatoeba", "test", "de")])
+    ("tydiqa", "test", "sw"), ("squad2", "dev", "en"), ("tatoeba", "test", "de"),
+    ("anliplus", "dev", "en"), ("qqp", "dev", "en"), ("cosmosqa", "dev", "en"),
+    ("commonsenseqa", "dev", "en"), ("copa", "dev", "en"), ("xcopa", "test", "th"),
+    ("upos", "dev", "en"), ("deprel", "dev", "en"), ("pawsx", "dev", "zh"), ("xquad", "test", "th"),
+    ("mlqa", "test", "de"), ("bucc2018", "dev", "zh"), ("lareqa", "test", "zh")])
 def test_gold_of_real_files_survives_a_prediction_file(shared, name, split, lang):
     """Official form out and in again: 100 wherever the metric allows it."""
     row = tasks.get(name)
-    examples = tasks.load(row, shared / "data", split, lang).examples[:2000]
-    gold = {"classification": lambda e: e.label, "multiple_choice": lambda e: e.label,
-            "tagging": lambda e: e.tags, "span": lambda e: e.answers[0][0] if e.answers else "",
-            "retrieval": lambda e: e.gold[0] if e.gold else None}[row.kind]
-    text = metrics.format_answers(row.kind, examples, [gold(e) for e in examples])
-    answers = metrics.parse_answers(row.kind, text, examples)
-    values = metrics.METRICS[row.metric](examples, answers)
-    assert evaluation.task_score(row, values) == pytest.approx(100, abs=0.2)
+    examples = splits.load(row, shared / "data", split, lang).examples
+    assert score_of_gold(row, examples, lang) == pytest.approx(100, abs=0.2)
+
+
+@pytest.mark.parametrize("row", [r for r in tasks.ROWS if r.kind != "mlm"], ids=lambda r: r.name)
+def test_gold_of_every_row_survives_a_prediction_file(row):
+    found = 0
+    for split in [*row.files, *(["dev"] if row.members else [])]:
+        for lang in splits.languages(row, TINY, split):
+            loaded = splits.load(row, TINY, split, lang)
+            if loaded.labelled and split != "train":
+                assert score_of_gold(row, loaded.examples, lang) == 100
+                found += 1
+    assert found
+
+
+def test_mining_needs_the_gold_of_dev():
+    examples = [e._replace(gold=None) if e.side == "query" else e for e in sentences([0, 1])]
+    found = predict.answer_languages(SimpleNamespace(search="mining"), lambda *_: examples,
+                                     lambda _: np.eye(len(examples)), "test", ["de"])
+    with pytest.raises(UserError, match="no gold to choose the threshold"):
+        list(found)
+
+
+def test_nothing_is_searched_among_no_candidates():
+    queries = [e for e in sentences([0]) if e.side == "query"]
+    found = predict.answer_languages(SimpleNamespace(search="ranked"), lambda *_: queries,
+                                     lambda _: np.eye(1), "test", ["de"])
+    with pytest.raises(UserError, match="no candidates"):
+        list(found)
+
+
+def test_a_limit_keeps_the_partners_of_the_queries(monkeypatch):
+    loaded = splits.Split(sentences([19, 18]), [], 0, True)
+    monkeypatch.setattr(splits, "load", lambda *_: loaded)
+    kept = evaluation.load_examples(SimpleNamespace(kind="retrieval"), None, "test", "de", 1).examples
+    assert [e.id for e in kept] == ["de-q0", "de-q1", "de-c0", "de-c1", "de-c18", "de-c19"]
+
+
+def test_members_count_alike_however_large():
+    row = SimpleNamespace(metric="accuracy")
+    examples = [Classification(i, "a", "b", "yes") for i in range(10)]
+    answers = ["yes"] * 8 + ["no"] * 2
+    assert evaluation.score_groups(row, examples, answers, (8, 2), "en") == {"accuracy": 50.0}
+    assert evaluation.score_groups(row, examples, answers, (10,), "en") == {"accuracy": 80.0}
+
+
+def test_a_degenerate_run_is_named_alike_in_every_process():
+    assert evaluation.is_constant([("b", "a", "c")] * 30) == "('a', 'b', 'c') everywhere"

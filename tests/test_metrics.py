@@ -9,7 +9,10 @@ import pytest
 
 import check_oracle  # first: it puts the repository on the path
 import metrics
-from readers import Classification, MultipleChoice, Sentence, Span, Tagging, UserError, parse_squad
+import search
+import submission
+from files import UserError
+from readers import Classification, MultipleChoice, Sentence, Span, Tagging, parse_squad
 
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"
 
@@ -32,11 +35,21 @@ EXAMPLES = {
         Tagging(1, ("Anna", "Bo", ""), ("B-PER", "I-PER", "O")),
         Tagging(5, ("Paris",), ("I-LOC",)),
     ],
-    "retrieval": [
+    "pairs": [
         Sentence(2, "1", "a", "query", ("1",)),
         Sentence(1, "0", "b", "query", ("0",)),
         Sentence(1, "0", "β", "candidate", ()),
         Sentence(2, "1", "α", "candidate", ()),
+    ],
+    "mining": [
+        Sentence(1, "de-1", "a", "query", ("en-2",)),
+        Sentence(2, "de-2", "b", "query", ()),
+        Sentence(1, "en-1", "c", "candidate", ()),
+        Sentence(2, "en-2", "d", "candidate", ()),
+    ],
+    "ranked": [
+        Sentence(1, "q_de", "a", "query", ("de_1_0", "en_1_0")),
+        Sentence(1, "de_1_0", "b", "candidate", ()),
     ],
 }
 METRIC = {
@@ -44,14 +57,18 @@ METRIC = {
     "multiple_choice": "accuracy",
     "span": "squad_v1",
     "tagging": "chunk_f1",
-    "retrieval": "retrieval_accuracy",
+    "pairs": "retrieval_accuracy",
+    "mining": "mined_f1",
+    "ranked": "lareqa_map20",
 }
 GOLD = {
     "classification": [example.label for example in EXAMPLES["classification"]],
     "multiple_choice": [example.label for example in EXAMPLES["multiple_choice"]],
     "span": [example.answers[0][0] for example in EXAMPLES["span"]],
     "tagging": [example.tags for example in EXAMPLES["tagging"]],
-    "retrieval": ["1", "0", None, None],
+    "pairs": ["1", "0", None, None],
+    "mining": ["en-2", None, None, None],
+    "ranked": [("de_1_0", "en_1_0"), None],
 }
 KINDS = list(EXAMPLES)
 
@@ -99,13 +116,13 @@ def test_checker_notices_disagreement(files, output, wrong, tmp_path, capsys):
 
 def test_label_files_are_read_as_text_mode_does():
     text = "a\r\n b\u00a0\rc\u2028d\x1ce\n\n"
-    assert metrics.read_labels(text) == ["a", "b", "c\u2028d\x1ce", ""]
-    assert metrics.read_labels("") == []
+    assert submission.read_labels(text) == ["a", "b", "c\u2028d\x1ce", ""]
+    assert submission.read_labels("") == []
 
 
 def test_blank_lines_end_sentences():
-    assert metrics.read_tags("\nA\nB\n\n \t\nC") == [(), ("A", "B"), (), ("C",)]
-    assert metrics.read_tags("A\n\n") == metrics.read_tags("A") == [("A",)]
+    assert submission.read_tags("\nA\nB\n\n \t\nC") == [(), ("A", "B"), (), ("C",)]
+    assert submission.read_tags("A\n\n") == submission.read_tags("A") == [("A",)]
 
 
 @pytest.mark.parametrize(
@@ -190,18 +207,18 @@ def test_squad_v2_thresholds():
 def test_nearest():
     candidates = np.array([[3, 0], [0, 1], [0, 1], [0, 0]])
     queries = np.array([[1, 0.1], [0.1, 0.9], [-1, -1]])
-    assert metrics.nearest(queries, candidates).tolist() == [0, 1, 3]
-    assert metrics.nearest(queries, candidates, cosine=False).tolist() == [3, 1, 3]
+    assert search.nearest(queries, candidates).tolist() == [0, 1, 3]
+    assert search.nearest(queries, candidates, cosine=False).tolist() == [3, 1, 3]
 
 
 def test_nearest_in_blocks(monkeypatch):
     numbers = np.random.default_rng(0)
     queries, candidates = numbers.normal(size=(50, 8)), numbers.normal(size=(30, 8))
-    whole = metrics.nearest(queries, candidates)
-    cosines = metrics.unit(queries) @ metrics.unit(candidates).T
+    whole = search.nearest(queries, candidates)
+    cosines = search.unit(queries) @ search.unit(candidates).T
     assert whole.tolist() == cosines.argmax(1).tolist()
-    monkeypatch.setattr(metrics, "BLOCK", 64)
-    assert metrics.nearest(queries, candidates).tolist() == whole.tolist()
+    monkeypatch.setattr(search, "BLOCK", 64)
+    assert search.nearest(queries, candidates).tolist() == whole.tolist()
 
 
 # ---- Prediction files ---------------------------------------------------------------------------
@@ -209,8 +226,8 @@ def test_nearest_in_blocks(monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gold_scores_100_through_a_file(kind):
-    text = metrics.format_answers(kind, EXAMPLES[kind], GOLD[kind])
-    answers = metrics.parse_answers(kind, text, EXAMPLES[kind])
+    text = submission.format_answers(kind, EXAMPLES[kind], GOLD[kind])
+    answers = submission.parse_answers(kind, text, EXAMPLES[kind])
     assert answers == GOLD[kind]
     values = metrics.METRICS[METRIC[kind]](EXAMPLES[kind], answers)
     assert values.keys() >= set(metrics.MAIN[METRIC[kind]])
@@ -218,13 +235,15 @@ def test_gold_scores_100_through_a_file(kind):
 
 
 def test_forms_of_the_files():
-    texts = {kind: metrics.format_answers(kind, EXAMPLES[kind], GOLD[kind]) for kind in KINDS}
+    texts = {kind: submission.format_answers(kind, EXAMPLES[kind], GOLD[kind]) for kind in KINDS}
     assert texts["classification"] == "neutral\nnot entailment\nneutral\n"
     assert texts["multiple_choice"] == '{"label": 1}\n{"label": 0}\n'
     assert json.loads(texts["span"]) == {"q-1": "Nairobi", "q-2": '"北京"\n\u2028 \\', "q-3": "x y"}
     assert texts["tagging"] == "B-PER\nI-PER\nO\n\nI-LOC\n\n"
-    assert texts["retrieval"] == "1\n0\n"
-    assert metrics.EXTENSION.keys() == texts.keys()
+    assert texts["pairs"] == "1\n0\n"
+    assert texts["mining"] == "de-1\ten-2\n"
+    assert texts["ranked"] == '{"q_de": ["de_1_0", "en_1_0"]}\n'
+    assert submission.EXTENSION.keys() == texts.keys()
 
 
 def test_empty_gold_of_squad():
@@ -243,7 +262,7 @@ def test_missing_answers_score_0(kind):
 
 def test_prediction_file_may_hold_other_questions():
     text = '{"q-3": "x", "other": null}'
-    assert metrics.parse_answers("span", text, EXAMPLES["span"]) == [None, None, "x"]
+    assert submission.parse_answers("span", text, EXAMPLES["span"]) == [None, None, "x"]
 
 
 @pytest.mark.parametrize(
@@ -259,19 +278,19 @@ def test_prediction_file_may_hold_other_questions():
         ("tagging", [("O", "O", ""), ("O",)]),
         ("tagging", [("O", "O", "O")]),
         ("tagging", [None, ("O",)]),
-        ("retrieval", ["1", None, None, None]),
-        ("retrieval", ["1", "7", None, None]),
-        ("retrieval", ["1", "0"]),
+        ("pairs", ["1", None, None, None]),
+        ("pairs", ["1", "7", None, None]),
+        ("pairs", ["1", "0"]),
     ],
 )
 def test_answers_that_no_file_can_hold(kind, answers):
     with pytest.raises(UserError):
-        metrics.format_answers(kind, EXAMPLES[kind], answers)
+        submission.format_answers(kind, EXAMPLES[kind], answers)
 
 
 def test_repeated_ids_cannot_be_written():
     with pytest.raises(UserError, match="ids"):
-        metrics.format_answers("span", [question(["x"]), question(["x"])], ["x", "x"])
+        submission.format_answers("span", [question(["x"]), question(["x"])], ["x", "x"])
 
 
 @pytest.mark.parametrize(
@@ -288,13 +307,13 @@ def test_repeated_ids_cannot_be_written():
         ("span", '{"q-1": null}', "FILE: "),
         ("tagging", "O\nO\n\nO\n", "FILE: "),
         ("tagging", "O\nO\nO\n\nO\n\n\n", "FILE: "),
-        ("retrieval", "[1]\n[0]\n", "FILE:1: "),  # as evaluate_retrieval.py leaves them
-        ("retrieval", "1\n", "FILE: "),
+        ("pairs", "[1]\n[0]\n", "FILE:1: "),  # as evaluate_retrieval.py leaves them
+        ("pairs", "1\n", "FILE: "),
     ],
 )
 def test_broken_files_are_named(kind, text, place):
     with pytest.raises(UserError) as error:
-        metrics.parse_answers(kind, text, EXAMPLES[kind], "FILE")
+        submission.parse_answers(kind, text, EXAMPLES[kind], "FILE")
     assert str(error.value).startswith(place)
 
 
@@ -309,7 +328,7 @@ def test_what_cannot_be_scored(kind):
     withheld = [example._replace(**{example._fields[-1]: None}) for example in EXAMPLES[kind]]
     with pytest.raises(UserError, match="no gold"):
         metric(withheld, GOLD[kind])
-    if kind != "tagging":  # the official script gives 0 there
+    if kind not in ("tagging", "mining"):  # the official script gives 0 there
         with pytest.raises(UserError, match="nothing to score"):
             metric([], [])
 
@@ -370,5 +389,5 @@ def test_squad_on_parsed_json():
     ]
     data = {"data": [{"paragraphs": [{"context": "The Nile", "qas": qas}]}]}
     examples = list(parse_squad(data, "gold.json"))
-    answers = metrics.parse_answers("span", '{"a": "nile"}', examples)
+    answers = submission.parse_answers("span", '{"a": "nile"}', examples)
     assert metrics.squad_v1(examples, answers) == {"exact_match": 50.0, "f1": 50.0}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import model
 import weights
 from conftest import ROOT
-from readers import read_json
+from files import read_json
 
 FIXTURE = ROOT / "tests/fixtures/hidden"
 CONFIG = model.Config(vocab_size=90, hidden_size=32, num_layers=2, num_heads=4,

@@ -1,7 +1,6 @@
 """Formats and broken files: what each reader gives, and the one line it raises instead.
 
-All texts here are invented. Cases of XTREME's own preprocessing are replayed from ../shared/oracle
-where that folder exists.
+All texts here are invented. Cases of XTREME's own preprocessing are replayed by check_oracle.py.
 """
 
 import json
@@ -10,10 +9,12 @@ import sys
 
 import pytest
 
+import files
 import readers
-from readers import Classification, Document, MultipleChoice, Sentence, Span, Tagging, UserError
+import tagging
+from files import UserError
+from readers import Classification, Document, MultipleChoice, Sentence, Span, Tagging
 
-SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 NLI = ("contradiction", "entailment", "neutral")
 UPOS = tuple(
     "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
@@ -62,28 +63,28 @@ def squad(*questions, context="Anna bought the mill in 1912.", version="1.1"):
 
 def test_only_line_feeds_end_lines(write):
     text = "a\u2028b\u2029c\x1cd\x1de\x85f\x0bg\x0ch\ri\r\n\r\nlast\r"
-    assert list(readers.read_lines(write("t", text))) == [
+    assert list(files.read_lines(write("t", text))) == [
         (1, "a\u2028b\u2029c\x1cd\x1de\x85f\x0bg\x0ch\ri"), (2, ""), (3, "last")
     ]
 
 
 def test_byte_order_mark_is_dropped_at_the_start_only(write):
     path = write("t", "\ufeffa\n\ufeffb\n")
-    assert list(readers.read_lines(path)) == [(1, "a"), (2, "\ufeffb")]
-    assert readers.read_json(write("j", '\ufeff{"a": 1}')) == {"a": 1}
+    assert list(files.read_lines(path)) == [(1, "a"), (2, "\ufeffb")]
+    assert files.read_json(write("j", '\ufeff{"a": 1}')) == {"a": 1}
 
 
 def test_nul_and_blanks_are_ordinary(write):
-    assert list(readers.read_lines(write("t", "\x00 \xa0\n \n"))) == [(1, "\x00 \xa0"), (2, " ")]
+    assert list(files.read_lines(write("t", "\x00 \xa0\n \n"))) == [(1, "\x00 \xa0"), (2, " ")]
 
 
 def test_bytes_that_are_not_utf8(write):
     path = write("t", b"ab\n\xc3\xa4\xff\n")
-    assert fails(readers.read_lines, path) == f"{path}:2: not UTF-8 (byte 0xff at offset 5)"
+    assert fails(files.read_lines, path) == f"{path}:2: not UTF-8 (byte 0xff at offset 5)"
     path = write("j", b'{\n"a": "\xe4"}')
-    assert fails(readers.read_json, path) == f"{path}:2: not UTF-8 (byte 0xe4 at offset 8)"
+    assert fails(files.read_json, path) == f"{path}:2: not UTF-8 (byte 0xe4 at offset 8)"
     path = write("bom", b"\xef\xbb\xbf\xff")
-    assert "offset 3" in fails(readers.read_lines, path)
+    assert "offset 3" in fails(files.read_lines, path)
 
 
 @pytest.mark.parametrize("content, words", [
@@ -93,29 +94,29 @@ def test_bytes_that_are_not_utf8(write):
 ])
 def test_strangers_are_named(write, content, words):
     path = write("data", content)
-    for read in (readers.read_lines, readers.read_json):
+    for read in (files.read_lines, files.read_json):
         assert words in fails(read, path) and str(path) in fails(read, path)
 
 
 def test_missing_empty_and_folder(write, tmp_path):
-    for read in (readers.read_lines, readers.read_json):
+    for read in (files.read_lines, files.read_json):
         assert "No such file" in fails(read, tmp_path / "none")
         assert "directory" in fails(read, tmp_path)
-    assert "empty" in fails(readers.read_lines, write("e", ""))
-    assert "found 0" in fails(readers.read_json, write("e", ""))
+    assert "empty" in fails(files.read_lines, write("e", ""))
+    assert "found 0" in fails(files.read_json, write("e", ""))
 
 
 def test_a_line_over_16_megabytes(write):
-    path = write("long", b"x\n" + b"a" * (readers.MAX_LINE - 1) + b"\n")
-    assert [len(text) for _, text in readers.read_lines(path)] == [1, readers.MAX_LINE - 1]
-    path = write("long", b"x\n" + b"a" * readers.MAX_LINE + b"\n")
-    assert fails(readers.read_lines, path).startswith(f"{path}:2: line too long")
+    path = write("long", b"x\n" + b"a" * (files.MAX_LINE - 1) + b"\n")
+    assert [len(text) for _, text in files.read_lines(path)] == [1, files.MAX_LINE - 1]
+    path = write("long", b"x\n" + b"a" * files.MAX_LINE + b"\n")
+    assert fails(files.read_lines, path).startswith(f"{path}:2: line too long")
 
 
 def test_a_json_file_over_the_cap(write, monkeypatch):
-    monkeypatch.setattr(readers, "MAX_JSON", 9)
-    assert readers.read_json(write("j", '{"a":100}')) == {"a": 100}
-    assert "found 10" in fails(readers.read_json, write("j", '{"a":1000}'))
+    monkeypatch.setattr(files, "MAX_JSON", 9)
+    assert files.read_json(write("j", '{"a":100}')) == {"a": 100}
+    assert "found 10" in fails(files.read_json, write("j", '{"a":1000}'))
 
 
 def test_messages_are_one_line_and_show_control_characters():
@@ -147,22 +148,22 @@ def test_messages_are_one_line_and_show_control_characters():
 ])
 def test_json_is_strict(write, text, words):
     path = write("j", text)
-    message = fails(readers.read_json, path)
+    message = fails(files.read_json, path)
     assert message.startswith(str(path)) and words in message
 
 
 def test_json_errors_know_their_line(write):
     path = write("j", '{"a": 1,\n"b": 2,\n')
-    assert fails(readers.read_json, path).startswith(f"{path}:3: ")
+    assert fails(files.read_json, path).startswith(f"{path}:3: ")
     path = write("l.jsonl", '{"a": 1}\n{"a": \n')
-    assert fails(readers.read_json_lines, path).startswith(f"{path}:2: ")
+    assert fails(files.read_json_lines, path).startswith(f"{path}:2: ")
     path = write("l.jsonl", '{"a": 1}\n[1]\n')
-    assert fails(readers.read_json_lines, path) == f"{path}:2: expected an object, found list"
+    assert fails(files.read_json_lines, path) == f"{path}:2: expected an object, found list"
 
 
 def test_json_keeps_what_is_fine(write):
     text = '{"pair": "\\ud83e\\udd56", "number": -1.5e3, "zero": 0, "null": null, "yes": true}'
-    assert readers.read_json(write("j", text)) == {
+    assert files.read_json(write("j", text)) == {
         "pair": "🥖", "number": -1500.0, "zero": 0, "null": None, "yes": True
     }
 
@@ -336,7 +337,7 @@ def test_xtreme_pairs_have_no_header_and_doubled_quotes(write):
     ("x.tsv", "sentence1\tlabel\na\tneutral\n", ":2: there is no 'sentence2'"),
     ("x.jsonl", '{"sentence1": "a", "label": "neutral"}\n', ":1: there is no 'sentence2'"),
     ("x.jsonl", '{"sentence1": "a", "sentence2": null}\n', "'sentence2' is NoneType (expected str)"),
-    ("x.jsonl", '{"sentence1": "a", "sentence2": "b", "label": 1}\n', "'label' is int (expected str"),
+    ("x.jsonl", '{"sentence1": "a", "sentence2": "b", "label": 1}\n', "unknown label '1'"),
     ("x.jsonl", '{"sentence1": "a"}\n\n', ":1: there is no 'sentence2'"),
 ])
 def test_broken_pairs(write, name, text, words):
@@ -387,7 +388,7 @@ def test_broken_hellaswag(write, change, words):
 
 
 def read_tagged(path, labels=IOB2, lang="en"):
-    return list(readers.read_tagged([path], lang, labels))
+    return list(tagging.read_panx([path], lang, labels))
 
 
 def test_tagged_lines(write):
@@ -406,14 +407,18 @@ def test_panx_tokens_carry_their_language(write):
     ]
 
 
+def test_malformed_panx_lines_are_counted(write):
+    path = write("en/dev", "en:a\tO\nb\tO\nen:c\tO\tx\nen:d\tO\n")
+    assert read_tagged(path) == [
+        Tagging(1, ("a",), ("O",)), Tagging(4, ("d",), ("O",)), None, None]
+
+
 @pytest.mark.parametrize("name, text, words", [
     ("x.tsv", "Anna\tB-PER\nWeber\n", ":2: some words of a sentence have a tag, others none"),
     ("x.tsv", "Anna\nWeber\tO\n", ":2: some words"),
     ("x.tsv", "Anna\tO\n\nWeber\tB-XYZ\n", ":3: unknown label 'B-XYZ' (expected B-LOC, B-ORG"),
     ("x.tsv", "Anna\tO\nWeber\t\n", ":2: unknown label ''"),
-    ("x.tsv", "Anna\tO\nWeber\tO\tx\n", ":2: expected word TAB tag, found 'Weber\\tO\\tx'"),
-    ("dev", "en:Anna\tO\nWeber\tO\n", ":2: expected xx:word TAB tag"),
-    ("dev", "en:Anna\tO\tx\n", ":1: expected xx:word TAB tag"),
+    ("x.tsv", "Anna\tO\nWeber\tO\tx\n", ":2: expected word TAB tag, found"),
 ])
 def test_broken_tags(write, name, text, words):
     path = write(name, text)
@@ -424,11 +429,11 @@ def test_broken_tags(write, name, text, words):
 def test_ccg(write):
     tags = ("NP/N", "N", "S\\NP", ".")
     path = write("ccg.train", "The mill stands .\tNP/N N S\\NP .\n")
-    assert list(readers.read_ccg([path], "en", tags)) == [
+    assert list(tagging.read_ccg([path], "en", tags)) == [
         Tagging(1, ("The", "mill", "stands", "."), tags)
     ]
     path = write("ccg.test", "The mill\n")
-    assert list(readers.read_ccg([path], "en", tags)) == [Tagging(1, ("The", "mill"), None)]
+    assert list(tagging.read_ccg([path], "en", tags)) == [Tagging(1, ("The", "mill"), None)]
 
 
 @pytest.mark.parametrize("line, words", [
@@ -440,7 +445,7 @@ def test_ccg(write):
 ])
 def test_broken_ccg(write, line, words):
     path = write("ccg.train", f"The mill\tNP/N N\n{line or chr(9)}\n")
-    message = fails(readers.read_ccg, [path], "en", ("NP/N", "N"))
+    message = fails(tagging.read_ccg, [path], "en", ("NP/N", "N"))
     assert message.startswith(f"{path}:2: ") and words in message
 
 
@@ -459,7 +464,7 @@ def conllu(*rows):
 
 
 def read_ud(write, text, lang="en"):
-    return list(readers.read_udpos([write("xx_own-ud-dev.conllu", text)], lang, UPOS))
+    return list(tagging.read_udpos([write("xx_own-ud-dev.conllu", text)], lang, UPOS))
 
 
 def test_treebank_words(write):
@@ -566,96 +571,123 @@ def test_documents(write):
 
 def test_rows_count_from_one_in_every_file(write):
     paths = [write("a.tsv", "x\tO\n"), write("b.tsv", "\ny\tO\n")]
-    assert [example.row for example in readers.read_tagged(paths, "en", IOB2)] == [1, 2]
+    assert [example.row for example in tagging.read_tagged(paths, "en", IOB2)] == [1, 2]
 
 
-def test_the_room_is_a_leaf():
-    source = pathlib.Path(readers.__file__).read_text(encoding="utf-8")
-    imported = {line.split()[1] for line in source.splitlines() if line[:7] in ("import ", "from   ")
-                or line.startswith("from ")}
-    assert imported <= sys.stdlib_module_names
+# ------------------------------------------------------------------------ retrieval
 
 
-# ------------------------------------------------------------------------ XTREME's own outputs
+def read_lareqa(path, lang="en"):
+    return list(readers.read_lareqa([path], lang, ()))
 
 
-def oracle(name, task):
-    path = SHARED / "oracle" / f"{name}.visible.json"
-    if not path.exists():
-        return [pytest.param(None, marks=pytest.mark.skip(reason=f"no {path.name} in ../shared"))]
-    cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-    return [pytest.param(case, id=case["id"]) for case in cases if case["task"] == task]
+def squad_file(contexts, answers, **more):
+    """One question a paragraph, whose answer is the given text."""
+    return json.dumps({"data": [{"paragraphs": [
+        {"context": context, "qas": [{"id": f"q{i}", "question": f"Q{i}?", "answers": [
+            {"text": answer, "answer_start": context.index(answer)}]}]} | more
+        for i, (context, answer) in enumerate(zip(contexts, answers))]}]})
 
 
-@pytest.mark.parametrize("case", oracle("prep_udpos", "udpos"))
-def test_treebanks_as_xtreme_converts_them(write, case):
-    lang, read = case["language"], {}
-
-    def convert():
-        for split in ("train", "dev", "test"):
-            paths = [write(name, text) for name, text in sorted(case["input"]["files"].items())
-                     if split in name]
-            sentences = list(readers.read_udpos(paths, lang, UPOS)) if paths else []
-            if any(sentences):
-                read[f"{split}-{lang}.tsv"] = [s for s in sentences if s]
-
-    if "error" in case["output"]:
-        with pytest.raises(UserError):
-            convert()
-        return
-    convert()
-    assert read.keys() == case["output"]["tsv"].keys()
-    for name, text in case["output"]["tsv"].items():
-        official = readers.read_udpos([write(f"out/{name}", text)], lang, UPOS)
-        hidden = name.startswith("test")
-        ours = [(s.words, None if hidden else s.tags) for s in read[name]]
-        assert ours == [(s.words, s.tags) for s in official]
+def test_sentences_of_squad_end_at_a_mark_before_a_blank(write):
+    context = 'It cost 3.5 marks. "Who paid?" She did! No end'
+    found = read_lareqa(write("train-v1.1.json", squad_file([context], ["She"])))
+    texts = [e.text.removesuffix(context) for e in found if e.side == "candidate"]
+    assert texts == ["It cost 3.5 marks.", '"Who paid?"', "She did!", "No end"]
+    assert found[-1].gold == ("en_1_2",) and found[-1].id == "q0_en"
 
 
-@pytest.mark.parametrize("case", oracle("prep_other", "panx"))
-def test_panx_as_xtreme_converts_it(write, case):
-    source, ((name, text),) = case["input"], case["output"]["files"].items()
-    raw = write("raw/part", source["text"])
-    bad = [line for line in source["text"].split("\n") if line
-           and (line.count("\t") != 1 or ":" not in line.split("\t")[0])]
-    if bad:  # XTREME drops or breaks at such lines in silence; here they are an error
-        if any("\t" in line for line in bad):
-            assert "expected xx:word TAB tag" in fails(read_tagged, raw)
-        return
-    ours = read_tagged(raw)
-    if name.startswith("test"):
-        # In XTREME's test files an empty token is a blank line, which cuts the sentence.
-        words = [word for sentence in ours for word in sentence.words if word]
-        assert words == text.split("\n\n")[0].split() or words == [w for w in text.split("\n") if w]
-    else:
-        official = read_tagged(write(f"out/{name}", text))
-        assert [s[1:] for s in ours] == [s[1:] for s in official]
+def test_answers_of_all_languages_are_right(write):
+    breaks = {"sentence_breaks": [[0, 5], [6, 11]], "sentences": []}
+    de = write("r/de.json", squad_file(["ab cd ef gh"], ["ef"], **breaks))
+    write("r/zh.json", squad_file(["ij kl mn op"], ["ij"], **breaks))
+    assert read_lareqa(de, "de")[-1].gold == ("de_1_1", "zh_1_0")
+    assert read_lareqa(de, "de")[0].text == "ab cdab cd ef gh"
 
 
-@pytest.mark.parametrize("case", oracle("prep_other", "tatoeba"))
-def test_tatoeba_as_xtreme_converts_it(write, case):
-    raw = [write(name, text) for name, text in case["input"].items()]
-    official = [write(name, text) for name, text in case["output"]["files"].items()]
-    ours, theirs = read_tatoeba(*raw), read_tatoeba(*official)
-    assert [s.text for s in ours] == [s.text for s in theirs]
-    gold = [int(s.gold[0]) for s in ours if s.side == "query"]
-    assert gold == case["gold_if_labels_are_original_rows"] if "gold_if_labels_are_original_rows" in case \
-        else gold == case["output"]["gold_if_labels_are_original_rows"]
+def test_a_question_outside_all_sentences_is_withheld(write):
+    path = write("r/de.json", squad_file(["ab cd ef gh"], ["gh"], sentence_breaks=[[0, 5]]))
+    assert read_lareqa(path, "de") == [None]
 
 
-@pytest.mark.parametrize("case", oracle("prep_other", "xnli"))
-def test_xnli_as_xtreme_converts_it(write, case):
-    # The cases call most columns "h"; the real file names them.
-    named = ("language gold_label sentence1_binary_parse sentence2_binary_parse sentence1_parse "
-             "sentence2_parse sentence1 sentence2 promptID pairID genre").split()
-    for split, source in (("train", "XNLI-MT-1.0/multinli/multinli.train.en.tsv"),
-                          ("dev", "XNLI-1.0/xnli.dev.tsv"), ("test", "XNLI-1.0/xnli.test.tsv")):
-        text = case["input"][source].replace("language\tgold_label" + "\th" * 9, "\t".join(named))
-        raw = write(source, text)
-        for name, text in case["output"]["files"].items():
-            if name.startswith(split):
-                lang = name.split("-")[1].split(".")[0]
-                ours, theirs = read_pairs(raw, lang), read_pairs(write(f"out/{name}", text), lang)
-                assert [e[1:3] for e in ours] == [e[1:3] for e in theirs] and ours
-                if split != "test":
-                    assert [e.label for e in ours] == [e.label for e in theirs]
+def test_squad_is_no_other_language(write):
+    assert read_lareqa(write("train-v1.1.json", squad_file(["A b."], ["b"])), "de") == []
+
+
+def test_mentions_are_marked_and_braces_before_them_escaped(write):
+    text = "Es regnete. Das {große} Boot\nsank."
+    mention = {"example_id": "m1", "entity_id": "Q1",
+               "mention_span": {"start": 24, "end": 28, "text": "Boot"}}
+    context = {"text": text, "sentence_spans": [{"start": 0, "end": 11}, {"start": 12, "end": 34}]}
+    path = write("test-de.jsonl", json.dumps({"context": context, "mention": mention}) + "\n")
+    assert list(readers.read_mewslix([path], "de", ())) == [
+        Sentence(1, "m1", "Boot: Das (große) { Boot } sank.", "query", ("Q1",))]
+    context["sentence_spans"] = [{"start": 0, "end": 26}]
+    path = write("test-de.jsonl", json.dumps({"context": context, "mention": mention}) + "\n")
+    assert fails(readers.read_mewslix, [path], "de", ()).startswith(f"{path}:1: the mention is not")
+
+
+def test_bucc_wants_both_sides(write):
+    german, english = write("de-en.dev.de", "de-1\ta\n"), write("de-en.dev.en", "en-1\tb\n")
+    found = list(readers.read_bucc([german, english], "de", ()))
+    assert [e.gold for e in found] == [None, ()]                # a test set without gold
+    assert "expected .de, .en and .gold" in fails(readers.read_bucc, [german], "de", ())
+    broken = write("x/de-en.dev.de", "de-1 a\n")
+    assert fails(readers.read_bucc, [broken, english], "de", ()).startswith(f"{broken}:1: ")
+
+
+def test_choices_with_broken_rows_are_named(write):
+    path = write("n.jsonl", '{"question": {"stem": "s", "choices": []}}\n')
+    assert "without choices" in fails(readers.read_commonsenseqa, [path], "en", ())
+    path = write("c.csv", "id,context,question,answer0,answer1,answer2,answer3,label\na,b,c,d\n")
+    assert fails(readers.read_cosmosqa, [path], "en", ()).startswith(f"{path}:2: expected 8 columns")
+    path = write("d.csv", 'id,context\n"a,b\n')
+    assert "no CSV" in fails(readers.read_cosmosqa, [path], "en", ())
+    path = write("q.jsonl", '{"question": {"stem": "s", "choices": [{"label": "B", "text": "t"}]},'
+                 ' "answerKey": "A"}\n')
+    assert "unknown label 'A'" in fails(readers.read_commonsenseqa, [path], "en", ())
+    path = write("x.jsonl", '{"premise": "p", "choice1": "a", "choice2": "b", "question": "why"}\n')
+    assert "unknown label 'why'" in fails(readers.read_copa, [path], "en", ())
+
+
+def test_a_quoted_row_of_qqp_goes_on_in_the_next_line(write):
+    head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    path = write("train.tsv", head + '1\t1\t2\t"Why\nso"\tWhy?\t1\n')
+    assert read_pairs(path, labels=("0", "1")) == [Classification(3, '"Why\nso"', "Why?", "1")]
+    path = write("cut.tsv", head + '1\t1\t2\t"Why\n')
+    assert "ends inside a quoted field" in fails(read_pairs, path)
+
+
+def test_anlis_letters_are_labels(write):
+    path = write("dev.jsonl", '{"context": "a", "hypothesis": "b", "label": "e"}\n')
+    assert read_pairs(path) == [Classification(1, "a", "b", "entailment")]
+
+
+def test_a_short_row_is_never_glued_to_a_whole_one(write):
+    """Only an open quote makes a row go on, and it must close."""
+    head = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    closed = write("a.tsv", head + '1\t1\t2\ta\t"b" c\n0\t1\n')
+    assert fails(read_pairs, closed, "en", ("0", "1")) == f"{closed}:2: expected 6 columns, found 5"
+    fused = write("b.tsv", 'a\tb\t1\n"x\nc\td\t0\n')
+    assert fails(read_pairs, fused, "en", ("0", "1")).startswith(f"{fused}:2: expected 3 columns")
+
+
+def test_gold_of_sentences_that_are_not_there(write):
+    paths = [write("de-en.dev.de", "de-1\ta\n"), write("de-en.dev.en", "en-1\tb\n"),
+             write("de-en.dev.gold", "en-1\tde-1\n")]
+    assert fails(readers.read_bucc, paths, "de", ()) == f"{paths[2]}:1: no sentence has the id 'en-1'"
+
+
+@pytest.mark.parametrize("paragraph", [
+    {"context": "a b", "qas": [], "sentence_breaks": [1]}, {"context": "a", "qas": [1]},
+    {"context": "a", "qas": [{"id": "q"}], "sentence_breaks": [[0, 1]]}, {"qas": []}, 5])
+def test_broken_lareqa_names_its_paragraph(write, paragraph):
+    path = write("r/de.json", json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+    assert fails(readers.read_lareqa, [path], "en", ()).startswith(f"{path}:paragraph 1: ")
+
+
+@pytest.mark.parametrize("record", [
+    {"context": {}}, {"context": {}, "mentions": 5}, {"mention": {}}, {"context": {}, "mention": 5}])
+def test_broken_mentions_name_their_line(write, record):
+    path = write("test-de.jsonl", json.dumps(record) + "\n")
+    assert fails(readers.read_mewslix, [path], "de", ()).startswith(f"{path}:1: ")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import pytest
 
 import eval as evaluation
 import stilts
+import tasks
 from conftest import ROOT
-from readers import UserError
+from files import UserError
 
-QUICK = ["--limit", "24", "--set", "steps=4", "--set", "evaluations=2", "--threads", "1"]
+QUICK = ["--limit", "24", "--set", "steps=4", "--set", "evaluations=2"]
 
 
 def run(*arguments, out, code=0, **options):
@@ -138,6 +140,27 @@ def test_predictions_for_a_file_equal_the_runs_own(finished):
     assert {k: answers[k] for k in own} == own and len(answers) > len(own)
 
 
+def test_retrieval_at_every_layer_is_one_table(tmp_path):
+    stdout, _ = run("--target", "tatoeba", "--limit", "10", "--layer", "all", out=tmp_path / "r")
+    rows = [line.split("|") for line in stdout.split("\n") if line.startswith("| none, block")]
+    assert [row[1].strip() for row in rows] == [f"none, block {n}" for n in range(1, 7)]
+    alone, _ = run("--target", "tatoeba", "--limit", "10", "--layer", "2", out=tmp_path / "s")
+    assert "|".join(rows[1][3:]) in alone
+
+
+def test_missing_files_come_with_commands_that_fetch_and_verify(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    stdout, _ = run("--list", "--missing", "--data", data, "--model", ROOT / "tests/fixtures",
+                    out=tmp_path / "r")
+    lines = stdout.split("\n")
+    fetch = lines.index(next(x for x in lines if x.startswith("curl") and "xquad.en.json" in x))
+    assert lines[fetch + 1].endswith("  xquad.en.json' | sha256sum -c")
+    assert {f"# {row.name}:" for row in tasks.ROWS if row.files} <= {
+        line.split(" ")[0] + " " + line.split(" ")[1] for line in lines if line.startswith("# ")}
+    assert "unverified: no checksum is known" in stdout and "Amazon link is dead" in stdout
+
+
 def test_seeds_give_mean_and_spread(tmp_path):
     stdout, _ = run("--inter", "none", "--target", "xnli", "--seed", "1,2", *QUICK,
                     out=tmp_path / "runs")
@@ -174,6 +197,9 @@ def test_dry_run_list_and_check_write_nothing(tmp_path):
     (["--target", "tydiqa", "--model", "missing", "--data", "missing"], "no such data folder"),
     ([], "give one of --target"),
     (["--list", "--check"], "give one of --target"),
+    (["--missing", "--target", "xnli"], "--missing belongs to --list"),
+    (["--target", "tatoeba", "--layer", "deep"], "--layer wants a number from 0 or `all`"),
+    (["--target", "tydiqa", "--layer", "2"], "--layer is for retrieval, tydiqa is span"),
     (["--target", "tydiqa", "--seed", "1,01"], "--seed wants"),
     (["--inter", "xnli", "--target", "tydiqa"], "use mnli"),
     (["--target", "tatoeba", "--layer", "99"], "--layer 99"),
@@ -220,8 +246,8 @@ def test_an_unfinished_run_with_other_settings_begins_anew(tmp_path):
     folder = out / "toy--none--tatoeba--s1--limited"
     run("--target", "tatoeba", *QUICK, out=out)
     (folder / "DONE").unlink()
-    _, stderr = run("--target", "tatoeba", *QUICK, "--layer", "1", out=out)
-    assert "another layer" in stderr and (folder / "DONE").exists()
+    _, stderr = run("--target", "tatoeba", *QUICK, "--set", "tatoeba.max_length=40", out=out)
+    assert "another row" in stderr and (folder / "DONE").exists()
     assert json.loads((folder / "config.json").read_text())["key"]["layer"] == 1
 
 
@@ -237,7 +263,7 @@ def test_two_processes_on_one_run(finished):
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number, code):
-    arguments = ["--inter", "none", "--target", "udpos", "--set", "steps=3000", "--threads", "1"]
+    arguments = ["--inter", "none", "--target", "udpos", "--set", "steps=3000"]
     command = [sys.executable, ROOT / "stilts.py", *arguments, "--out", tmp_path / "runs"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     journal = None
@@ -279,3 +305,19 @@ def test_help_fits_two_screens(capsys):
         stilts.main(["--help"])
     text = capsys.readouterr().out
     assert text.count("\n") < 90 and "what to run" in text and "training" in text
+
+
+def test_a_pooled_row_is_an_intermediate_task(capsys, tmp_path):
+    arguments = ["--inter", "anliplus", "--target", "cola", "--model", ROOT / "toy/encoder",
+                 "--data", tmp_path / "data", "--out", tmp_path / "r", "--dry-run"]
+    shutil.copytree(ROOT / "tests/fixtures/data", tmp_path / "data")
+    shutil.copy(ROOT / "toy/encoder/world.json", tmp_path / "data")
+    assert stilts.main([*map(str, arguments)]) == 0
+    assert "stage anliplus" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--target", "mewslix"], "million entities are not searched"),
+    (["--inter", "xquad", "--target", "tydiqa"], "no training data of its own; use squad")])
+def test_rows_that_cannot_be_run_say_why(tmp_path, arguments, words):
+    assert words in error_of(*arguments, out=tmp_path / "r")

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 import readers
+import tagging
+import splits
 import tasks
 from conftest import SHARED
-from readers import Span, UserError
+from files import UserError
+from readers import Span
 from tasks import TASKS, Task
 
 TINY = Path(__file__).parent / "fixtures" / "data"
@@ -22,10 +25,10 @@ real = pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data")
 def check(task, data, split, expected):
     """expected: 'lang=examples' in order; + dropped rows; ? without gold"""
     found = []
-    for lang in tasks.languages(task, data, split):
-        loaded = tasks.load(task, data, split, lang)
-        assert loaded.paths == tasks.find(task, data, "train" if split == "dev" and not (
-            tasks.find(task, data, "dev", lang)) else split, lang)
+    for lang in splits.languages(task, data, split):
+        loaded = splits.load(task, data, split, lang)
+        assert loaded.paths == splits.find(task, data, "train" if split == "dev" and not (
+            splits.find(task, data, "dev", lang)) else split, lang)
         dropped = f"+{loaded.dropped}" if loaded.dropped else ""
         found.append(f"{lang}={len(loaded.examples)}{dropped}{'' if loaded.labelled else '?'}")
     assert " ".join(found) == expected
@@ -40,6 +43,62 @@ ON_TINY = {
     ("squad2", "dev"): "en=2",
     ("mnli", "train"): "en=3+1",
     ("mnli", "dev"): "en=2",
+    ("snli", "train"): "en=1+1",
+    ("snli", "dev"): "en=1",
+    ("anli1", "train"): "en=2",
+    ("anli1", "dev"): "en=1",
+    ("anli1", "test"): "en=1",
+    ("anli2", "train"): "en=2",
+    ("anli2", "dev"): "en=1",
+    ("anli2", "test"): "en=1",
+    ("anli3", "train"): "en=2",
+    ("anli3", "dev"): "en=1",
+    ("anli3", "test"): "en=1",
+    ("qqp", "train"): "en=3",
+    ("qqp", "dev"): "en=1",
+    ("cosmosqa", "train"): "en=1",
+    ("cosmosqa", "dev"): "en=1",
+    ("cosmosqa", "test"): "en=1?",
+    ("commonsenseqa", "train"): "en=2",
+    ("commonsenseqa", "dev"): "en=1",
+    ("commonsenseqa", "test"): "en=1?",
+    ("siqa", "train"): "en=2",
+    ("siqa", "dev"): "en=1",
+    ("copa", "train"): "en=2",
+    ("copa", "dev"): "en=1",
+    ("upos", "train"): "en=2",
+    ("upos", "dev"): "en=1",
+    ("upos", "test"): "en=2+1",
+    ("deprel", "train"): "en=2",
+    ("deprel", "dev"): "en=1",
+    ("deprel", "test"): "en=2+1",
+    ("chunk", "train"): "en=27",
+    ("chunk", "test"): "en=1",
+    ("cola", "train"): "en=2",
+    ("cola", "dev"): "en=1",
+    ("cola", "test"): "en=1?",
+    ("semtag", "train"): "en=1",
+    ("semtag", "dev"): "en=1",
+    ("semtag", "test"): "en=1",
+    ("supersense", "train"): "en=1",
+    ("supersense", "dev"): "en=1",
+    ("supersense", "test"): "en=1",
+    ("pawsx", "train"): "en=2 de=1",
+    ("pawsx", "dev"): "en=1 de=1",
+    ("pawsx", "test"): "en=1 de=1",
+    ("xquad", "test"): "en=1 de=1",
+    ("mlqa", "dev"): "en=1 de=1",
+    ("mlqa", "test"): "en=1 de=1",
+    ("bucc2018", "dev"): "de=5",
+    ("bucc2018", "test"): "de=5",
+    ("xcopa", "dev"): "et=1 th=1",
+    ("xcopa", "test"): "et=2 th=2",
+    ("lareqa", "train"): "en=7",
+    ("lareqa", "dev"): "en=4",
+    ("lareqa", "test"): "en=4 de=4",
+    ("lareqa_untrained", "test"): "en=4 de=4",
+    ("mewslix", "dev"): "de=1",
+    ("mewslix", "test"): "de=1?",
     ("hellaswag", "train"): "en=2",
     ("hellaswag", "dev"): "en=1",
     ("ccg", "train"): "en=2",
@@ -64,6 +123,33 @@ ON_REAL = {  # the counts of ../shared/data/README.md
     ("squad2", "dev"): "en=626",
     ("mnli", "train"): "en=4000",
     ("mnli", "dev"): "en=1000",
+    ("snli", "train"): "en=2000",
+    ("snli", "dev"): "en=500",
+    ("anliplus", "train"): "en=7350",
+    ("anliplus", "dev"): "en=1950",
+    ("qqp", "train"): "en=3502",
+    ("qqp", "dev"): "en=700",
+    ("cosmosqa", "train"): "en=1500",
+    ("cosmosqa", "dev"): "en=400",
+    ("commonsenseqa", "train"): "en=3000",
+    ("commonsenseqa", "dev"): "en=600",
+    ("commonsenseqa", "test"): "en=200?",
+    ("copa", "train"): "en=400",
+    ("copa", "dev"): "en=100",
+    ("upos", "train"): "en=1200",
+    ("upos", "dev"): "en=400",
+    ("deprel", "train"): "en=1200",
+    ("deprel", "dev"): "en=400",
+    ("pawsx", "train"): "en=49 de=49",
+    ("pawsx", "dev"): "en=49 de=49 es=800 zh=800",
+    ("pawsx", "test"): "en=49 de=49",
+    ("xquad", "test"): "en=1190 es=1190 de=1190 ar=1190 th=1190 zh=1190 hi=1190",
+    ("mlqa", "dev"): "en=1148 es=500 de=512 ar=517 zh=504",
+    ("mlqa", "test"): "en=294 de=141",
+    ("bucc2018", "dev"): "zh=5760",
+    ("xcopa", "dev"): "en=100 et=100 id=100 sw=100 th=100 zh=100",
+    ("xcopa", "test"): "en=500? et=500 id=500 sw=500 th=500 zh=500",
+    ("lareqa", "test"): "en=2370 de=2466 zh=2386",
     ("hellaswag", "train"): "en=500",
     ("hellaswag", "dev"): "en=200",
     ("ccg", "train"): "en=5",
@@ -105,9 +191,9 @@ def test_rows_on_real_files(name, split):
 @real
 def test_raw_text_on_real_files():
     task = TASKS["mlm"]
-    found = tasks.languages(task, REAL, "train")
+    found = splits.languages(task, REAL, "train")
     assert found[0] == "en" and "zh" in found and "zh-CN" not in found
-    counts = {lang: len(tasks.load(task, REAL, "train", lang).examples) for lang in found}
+    counts = {lang: len(splits.load(task, REAL, "train", lang).examples) for lang in found}
     assert (counts["en"], counts["zh"], counts["ru"], counts["uk"]) == (13900, 12321, 307, 7039)
 
 
@@ -155,16 +241,16 @@ def test_real_files_lose_no_line(name, files):
 def test_raw_and_processed_panx_agree():
     task = TASKS["panx"]
     for lang in ("ar", "en", "sw", "zh"):
-        raw = list(readers.read_tagged([REAL / f"panx_raw/{lang}/dev"], lang, task.labels))
+        raw = list(tagging.read_panx([REAL / f"panx_raw/{lang}/dev"], lang, task.labels))
         path = REAL / f"xtreme/panx/dev-{lang}.tsv"
-        processed = list(readers.read_tagged([path], lang, task.labels))
+        processed = list(tagging.read_tagged([path], lang, task.labels))
         assert [e[1:] for e in raw] == [e[1:] for e in processed[:200]]
 
 
 @real
 def test_raw_and_processed_xnli_agree():
     for lang in ("en", "hi", "sw"):
-        raw = tasks.load(TASKS["xnli"], REAL, "dev", lang).examples
+        raw = splits.load(TASKS["xnli"], REAL, "dev", lang).examples
         path = REAL / f"xtreme/xnli/dev-{lang}.tsv"
         processed = list(readers.read_pairs([path], lang, tasks.NLI))
         assert [e[1:] for e in raw] == [e[1:] for e in processed[:400]]
@@ -174,7 +260,7 @@ def test_raw_and_processed_xnli_agree():
 def test_raw_tatoeba_is_xtremes_with_gold():
     task = TASKS["tatoeba"]
     for lang in ("de", "sw", "zh"):
-        raw = tasks.load(task, REAL, "test", lang)
+        raw = splits.load(task, REAL, "test", lang)
         paths = sorted((REAL / "xtreme/tatoeba").glob(f"{lang}-en.*"))
         processed = list(readers.read_tatoeba(paths, lang, ()))
         assert [e.text for e in raw.examples] == [e.text for e in processed]
@@ -187,7 +273,7 @@ def test_raw_tatoeba_is_xtremes_with_gold():
 def test_real_answers_are_where_they_should_be():
     for name in ("squad", "squad2", "tydiqa"):
         for split in TASKS[name].files:
-            for span in tasks.load(TASKS[name], REAL, split, "en").examples:
+            for span in splits.load(TASKS[name], REAL, split, "en").examples:
                 for text, start in span.answers:
                     assert span.context[start : start + len(text)] == text
 
@@ -198,12 +284,14 @@ def test_real_answers_are_where_they_should_be():
 @pytest.mark.parametrize("row", tasks.ROWS, ids=lambda row: row.name)
 def test_rows_are_complete(row):
     assert set(row.train_on) <= set(TASKS)
-    assert all("train" in TASKS[name].files for name in row.train_on)
-    assert row.eval_split in row.files
+    for name in (*row.train_on, *row.members):
+        assert "train" in TASKS[name].files or TASKS[name].members
+    assert row.eval_split in row.files or row.members
     assert row.batch_size > 0 and 0 < row.max_length <= 512
     assert (row.epochs > 0) == bool(row.train_on)
     assert row.kind in ("classification", "multiple_choice", "span", "tagging", "retrieval", "mlm")
     assert bool(row.labels) == (row.kind in ("classification", "tagging"))
+    assert bool(row.search) == (row.kind == "retrieval")
     assert row.sizes and row.source and row.licence and row.recipe
     for patterns in row.files.values():
         for pattern in patterns:
@@ -214,7 +302,7 @@ def test_rows_are_complete(row):
         assert re.fullmatch("[0-9a-f]{64}", digest) or (size, digest) == (0, "")
     every = [*row.languages, *row.xtreme_r]
     assert len(set(every)) == len(every)
-    assert row.kind == "retrieval" or row.languages[0] == "en"
+    assert row.kind == "retrieval" or row.languages[0] == "en" or row.name == "xcopa"
     assert set(row.codes) <= set(every) and len(set(row.codes.values())) == len(row.codes)
 
 
@@ -228,12 +316,13 @@ def test_label_sets():
 def test_languages_are_the_benchmarks():
     facts = json.loads((SHARED / "facts/xtreme_facts.json").read_text(encoding="utf-8"))
     for row in tasks.ROWS:
-        if row.benchmarks:
-            official = facts["languages"]["xtreme"][row.name]
+        if row.benchmarks and row.official:               # the facts list no language of lareqa
+            official = facts["languages"][row.benchmarks[0]][row.name]
             others = [lang for lang in official if lang != "en"]
             assert list(row.languages) == ["en"] * ("en" in official) + others
-            added = [x for x in facts["languages"]["xtreme-r"][row.name] if x not in official]
-            assert list(row.xtreme_r) == added
+            if row.benchmarks == tasks.BOTH:
+                added = [x for x in facts["languages"]["xtreme-r"][row.name] if x not in official]
+                assert list(row.xtreme_r) == added
     assert set(TASKS["tatoeba"].codes) == set(facts["languages"]["xtreme-r"]["tatoeba"])
 
 
@@ -249,7 +338,7 @@ def test_downloads_are_the_known_ones():
                 checked += 1
             else:
                 assert (size, digest) == (0, "")
-    assert checked == 10
+    assert checked == 41
 
 
 def test_get():
@@ -284,11 +373,11 @@ def test_the_first_candidate_wins_language_by_language(plant):
     plant("xtreme/panx/dev-en.tsv")
     plant("xtreme/panx/dev-de.tsv")
     data = plant("panx/en/dev", "en:x\tO\n")
-    assert tasks.find(TASKS["panx"], data, "dev", "en") == [data / "panx/en/dev"]
-    assert tasks.find(TASKS["panx"], data, "dev", "de") == [data / "xtreme/panx/dev-de.tsv"]
-    assert tasks.find(TASKS["panx"], data, "dev", "fr") == []
-    assert tasks.find(TASKS["panx"], data, "mistake", "en") == []
-    assert tasks.languages(TASKS["panx"], data, "dev") == ["en", "de"]
+    assert splits.find(TASKS["panx"], data, "dev", "en") == [data / "panx/en/dev"]
+    assert splits.find(TASKS["panx"], data, "dev", "de") == [data / "xtreme/panx/dev-de.tsv"]
+    assert splits.find(TASKS["panx"], data, "dev", "fr") == []
+    assert splits.find(TASKS["panx"], data, "mistake", "en") == []
+    assert splits.languages(TASKS["panx"], data, "dev") == ["en", "de"]
 
 
 def test_treebanks_come_in_the_order_of_their_file_names(plant):
@@ -296,9 +385,9 @@ def test_treebanks_come_in_the_order_of_their_file_names(plant):
     plant("ud/UD_A/en_beta-ud-test.conllu")
     plant("ud/UD_A/enm_old-ud-test.conllu")
     data = plant("ud/UD_A/en_beta-ud-train.conllu")
-    assert names(tasks.find(TASKS["udpos"], data, "test", "en")) == [
+    assert names(splits.find(TASKS["udpos"], data, "test", "en")) == [
         "en_alpha-ud-test.conllu", "en_beta-ud-test.conllu"]
-    assert tasks.languages(TASKS["udpos"], data, "test") == ["en", "enm"]
+    assert splits.languages(TASKS["udpos"], data, "test") == ["en", "enm"]
 
 
 def test_codes_stand_for_languages_in_file_names(plant):
@@ -306,33 +395,33 @@ def test_codes_stand_for_languages_in_file_names(plant):
         plant(f"tatoeba/v1/tatoeba.{name}-eng.{name}")
         data = plant(f"tatoeba/v1/tatoeba.{name}-eng.eng")
     task = TASKS["tatoeba"]
-    assert tasks.languages(task, data, "test") == ["sw", "zh", "xyz"]
-    assert names(tasks.find(task, data, "test", "sw")) == [
+    assert splits.languages(task, data, "test") == ["sw", "zh", "xyz"]
+    assert names(splits.find(task, data, "test", "sw")) == [
         "tatoeba.swh-eng.eng", "tatoeba.swh-eng.swh"]
-    for lang in tasks.languages(task, data, "test"):
-        assert tasks.find(task, data, "test", lang)
+    for lang in splits.languages(task, data, "test"):
+        assert splits.find(task, data, "test", lang)
 
 
 def test_a_language_whose_name_is_anothers_code_is_not_found(plant):
     data = plant("tatoeba/v1/tatoeba.sw-eng.sw")  # LASER calls Swahili swh
-    assert tasks.languages(TASKS["tatoeba"], data, "test") == []
-    assert tasks.find(TASKS["tatoeba"], data, "test", "sw") == []
+    assert splits.languages(TASKS["tatoeba"], data, "test") == []
+    assert splits.find(TASKS["tatoeba"], data, "test", "sw") == []
 
 
 def test_english_files_hold_no_other_language(plant):
     data = plant("squad/train-v1.1.json", "{}")
-    assert tasks.find(TASKS["squad"], data, "train", "de") == []
-    assert tasks.languages(TASKS["squad"], data, "train") == ["en"]
+    assert splits.find(TASKS["squad"], data, "train", "de") == []
+    assert splits.languages(TASKS["squad"], data, "train") == ["en"]
 
 
 def test_a_file_of_several_languages_hides_later_candidates(plant):
     plant("xtreme/xnli/dev-fr.tsv", "a\tb\tneutral\n")
     data = plant("xnli/XNLI-1.0/xnli.dev.tsv", "language\tgold_label\tsentence1\tsentence2\n"
                                                "de\tneutral\ta\tb\nde\tneutral\tc\td\n")
-    assert tasks.languages(TASKS["xnli"], data, "dev") == ["de"]
-    assert names(tasks.find(TASKS["xnli"], data, "dev", "fr")) == ["xnli.dev.tsv"]
+    assert splits.languages(TASKS["xnli"], data, "dev") == ["de"]
+    assert names(splits.find(TASKS["xnli"], data, "dev", "fr")) == ["xnli.dev.tsv"]
     with pytest.raises(UserError, match="no dev example of xnli in 'fr'"):
-        tasks.load(TASKS["xnli"], data, "dev", "fr")
+        splits.load(TASKS["xnli"], data, "dev", "fr")
 
 
 @pytest.mark.parametrize("lang", ["../en", "en/..", "", ".en", "a b", "*", "e[n]", "ü", "x" * 65,
@@ -340,35 +429,35 @@ def test_a_file_of_several_languages_hides_later_candidates(plant):
 def test_language_names_are_plain(plant, lang):
     data = plant("xtreme/panx/dev-en.tsv")
     with pytest.raises(UserError, match="bad language name"):
-        tasks.find(TASKS["panx"], data, "dev", lang)
+        splits.find(TASKS["panx"], data, "dev", lang)
     with pytest.raises(UserError, match="bad language name"):
-        tasks.load(TASKS["panx"], data, "dev", lang)
+        splits.load(TASKS["panx"], data, "dev", lang)
 
 
 def test_links_out_of_the_data_folder_are_refused(plant, tmp_path):
     plant("outside/dev-de.tsv")
     data = plant("data/xtreme/panx/dev-en.tsv").joinpath("data")
     (data / "xtreme/panx/dev-fr.tsv").symlink_to(data / "xtreme/panx/dev-en.tsv")
-    assert tasks.find(TASKS["panx"], data, "dev", "fr")  # inside
+    assert splits.find(TASKS["panx"], data, "dev", "fr")  # inside
     (data / "xtreme/panx/dev-de.tsv").symlink_to(tmp_path / "outside/dev-de.tsv")
-    for look in (tasks.find, tasks.load):
+    for look in (splits.find, splits.load):
         with pytest.raises(UserError, match="link out of the data folder"):
             look(TASKS["panx"], data, "dev", "de")
     (data / "panx").symlink_to(tmp_path / "outside")
     with pytest.raises(UserError, match="link out of the data folder"):
-        tasks.find(replace(TASKS["panx"], files={"dev": ("panx/dev-{lang}.tsv",)}), data, "dev", "de")
+        splits.find(replace(TASKS["panx"], files={"dev": ("panx/dev-{lang}.tsv",)}), data, "dev", "de")
 
 
 def test_the_data_folder_itself_may_be_a_link(plant, tmp_path):
     data = plant("data/xtreme/panx/dev-en.tsv").joinpath("data")
     link = tmp_path / "link"
     link.symlink_to(data)
-    assert tasks.find(TASKS["panx"], link, "dev", "en") == [link / "xtreme/panx/dev-en.tsv"]
+    assert splits.find(TASKS["panx"], link, "dev", "en") == [link / "xtreme/panx/dev-en.tsv"]
 
 
 def test_folders_are_no_files(plant):
     data = plant("xtreme/panx/dev-en.tsv/x")
-    assert tasks.find(TASKS["panx"], data, "dev", "en") == []
+    assert splits.find(TASKS["panx"], data, "dev", "en") == []
 
 
 def test_a_toy_world_has_its_own_languages(plant):
@@ -378,20 +467,20 @@ def test_a_toy_world_has_its_own_languages(plant):
         plant(f"tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.{lang}.dev.json")
         plant(f"ud/UD_X/{lang.replace('_', '-')}_x-ud-test.conllu")
     data = plant("squad/train-v1.1.json", "{}")
-    assert tasks.world(data)["world"] == "toy"
-    assert tasks.languages(TASKS["panx"], data, "test") == ["toy-en", "toy-a", "toy-zz", "toy_b.2"]
-    assert tasks.languages(TASKS["tydiqa"], data, "test")[0] == "toy-en"
-    assert tasks.languages(TASKS["udpos"], data, "test") == ["toy-en", "toy-a", "toy-b.2", "toy-zz"]
-    assert tasks.languages(TASKS["squad"], data, "train") == ["toy-en"]
-    assert tasks.find(TASKS["squad"], data, "train", "toy-en")
-    assert tasks.find(TASKS["squad"], data, "train", "en") == []
+    assert splits.world(data)["world"] == "toy"
+    assert splits.languages(TASKS["panx"], data, "test") == ["toy-en", "toy-a", "toy-zz", "toy_b.2"]
+    assert splits.languages(TASKS["tydiqa"], data, "test")[0] == "toy-en"
+    assert splits.languages(TASKS["udpos"], data, "test") == ["toy-en", "toy-a", "toy-b.2", "toy-zz"]
+    assert splits.languages(TASKS["squad"], data, "train") == ["toy-en"]
+    assert splits.find(TASKS["squad"], data, "train", "toy-en")
+    assert splits.find(TASKS["squad"], data, "train", "en") == []
 
 
 def test_world(plant, tmp_path):
-    assert tasks.world(tmp_path) == {"world": "real", "english": "en"}
+    assert splits.world(tmp_path) == {"world": "real", "english": "en"}
     for text in ("[]", '{"world": "toy"}', '{"world": "toy", "english": "../en"}', '{"world"'):
         with pytest.raises(UserError, match="world.json"):
-            tasks.world(plant("world.json", text))
+            splits.world(plant("world.json", text))
 
 
 # ------------------------------------------------------------------------ loading
@@ -399,13 +488,13 @@ def test_world(plant, tmp_path):
 
 def test_dev_paragraphs_are_chosen_by_their_text():
     task, data = TASKS["tydiqa"], TINY
-    train, dev = (tasks.load(task, data, split, "en") for split in ("train", "dev"))
+    train, dev = (splits.load(task, data, split, "en") for split in ("train", "dev"))
     contexts = [{span.context for span in part.examples} for part in (train, dev)]
     assert not contexts[0] & contexts[1] and len(contexts[0] | contexts[1]) == 31
     # A known answer, so that no Python, machine or run chooses otherwise.
     assert sorted(span.id for span in dev.examples) == KNOWN_DEV
     assert train.paths == dev.paths
-    assert tasks.languages(task, data, "dev") == ["en", "sw"]
+    assert splits.languages(task, data, "dev") == ["en", "sw"]
     for span in dev.examples:
         digest = hashlib.sha256(span.context.encode()).hexdigest()
         assert int(digest[:16], 16) / 2**64 < 0.1
@@ -422,55 +511,55 @@ def test_dev_files_go_before_a_share_of_train(plant):
     plant("train.json", text)
     data = plant("dev.json", text)
     task = replace(TASKS["tydiqa"], files=tasks.each("train dev", "{split}.json"), dev_share=0.5)
-    assert len(tasks.load(task, data, "train", "en").examples) == 1
-    assert tasks.load(task, data, "dev", "en").paths == [data / "dev.json"]
+    assert len(splits.load(task, data, "train", "en").examples) == 1
+    assert splits.load(task, data, "dev", "en").paths == [data / "dev.json"]
     only = replace(task, files={"train": ("train.json",)}, dev_share=1.0)
     with pytest.raises(UserError, match="no train example of tydiqa in 'en'"):
-        tasks.load(only, data, "train", "en")
+        splits.load(only, data, "train", "en")
 
 
 def test_missing_files_say_what_was_expected(tmp_path):
     with pytest.raises(UserError) as error:
-        tasks.load(TASKS["udpos"], tmp_path, "dev", "de")
+        splits.load(TASKS["udpos"], tmp_path, "dev", "de")
     assert "no dev file of udpos in 'de' (expected ud/*/{lang}_*-ud-dev.conllu or xtreme/" in str(
         error.value)
     with pytest.raises(UserError, match="no such split"):
-        tasks.load(TASKS["squad"], tmp_path, "test", "en")
+        splits.load(TASKS["squad"], tmp_path, "test", "en")
 
 
 def test_empty_splits_are_errors(plant):
     with pytest.raises(UserError, match="dev-en.tsv: no dev example of panx in 'en'"):
-        tasks.load(TASKS["panx"], plant("xtreme/panx/dev-en.tsv", "\n\n"), "dev", "en")
+        splits.load(TASKS["panx"], plant("xtreme/panx/dev-en.tsv", "\n\n"), "dev", "en")
     with pytest.raises(UserError, match="dev-de.tsv: the file is empty"):
-        tasks.load(TASKS["panx"], plant("xtreme/panx/dev-de.tsv", ""), "dev", "de")
+        splits.load(TASKS["panx"], plant("xtreme/panx/dev-de.tsv", ""), "dev", "de")
     with pytest.raises(UserError, match="no dev example of xnli in 'fr'"):
-        tasks.load(TASKS["xnli"], TINY, "dev", "fr")
+        splits.load(TASKS["xnli"], TINY, "dev", "fr")
 
 
 def test_gold_for_some_examples_only_is_an_error(plant):
     data = plant("xtreme/panx/dev-en.tsv", "x\tO\n\ny\n\nz\tO\n")
     with pytest.raises(UserError, match="dev-en.tsv:3: 1 of 3 examples have no gold"):
-        tasks.load(TASKS["panx"], data, "dev", "en")
+        splits.load(TASKS["panx"], data, "dev", "en")
 
 
 def test_labels_are_ordered_by_their_numbers(plant):
-    assert tasks.labels(TASKS["ccg"], TINY) == ("NP/N", "N", "NP", ".", "S\\NP", "(S\\NP)/NP")
+    assert splits.labels(TASKS["ccg"], TINY) == ("NP/N", "N", "NP", ".", "S\\NP", "(S\\NP)/NP")
     data = plant("ccg_handmade/tags_to_id.json", '{"b": 1, "a": 2, "c": 0}')
-    assert tasks.labels(TASKS["ccg"], data) == ("c", "b", "a")
+    assert splits.labels(TASKS["ccg"], data) == ("c", "b", "a")
     data = plant("ccg/tags_to_id.json", json.dumps({f"t{i}": str(i) for i in range(12)}))
-    assert tasks.labels(TASKS["ccg"], data)[9:] == ("t9", "t10", "t11")
+    assert splits.labels(TASKS["ccg"], data)[9:] == ("t9", "t10", "t11")
 
 
 @pytest.mark.parametrize("text", ['{"a": 0, "b": 0}', '{"a": 1}', '{"a": "x"}', '["a"]', "3",
                                   '{"a": null}', '{"a": true}', '{"a": "0", "b": "01"}'])
 def test_broken_label_files(plant, text):
     with pytest.raises(UserError, match="tags_to_id.json: expected an object"):
-        tasks.labels(TASKS["ccg"], plant("ccg/tags_to_id.json", text))
+        splits.labels(TASKS["ccg"], plant("ccg/tags_to_id.json", text))
 
 
 def test_missing_label_file(plant):
     with pytest.raises(UserError, match="list of labels is missing .expected ccg"):
-        tasks.load(TASKS["ccg"], plant("ccg/ccg.train", "a\tN\n"), "train", "en")
+        splits.load(TASKS["ccg"], plant("ccg/ccg.train", "a\tN\n"), "train", "en")
 
 
 def test_a_new_data_set_of_a_known_format_is_one_row(plant):
@@ -482,7 +571,7 @@ def test_a_new_data_set_of_a_known_format_is_one_row(plant):
         licence="CC0",
     )
     data = plant("weather/dev.tsv", "sentence1\tsentence2\tlabel\nSnow.\tRain.\twet\n")
-    loaded = tasks.load(row, data, "dev", "en")
+    loaded = splits.load(row, data, "dev", "en")
     assert loaded.labelled and loaded.examples[0].label == "wet"
 
 
@@ -490,5 +579,5 @@ each_split = tasks.each("train dev", "weather/{split}.tsv")
 
 
 def test_contexts_are_shared_after_loading():
-    spans = tasks.load(TASKS["squad"], TINY, "train", "en").examples
+    spans = splits.load(TASKS["squad"], TINY, "train", "en").examples
     assert isinstance(spans[0], Span) and spans[0].context is spans[1].context

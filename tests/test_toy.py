@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import splits
 import tasks
 from toy import controls, files, make
 from toy import world as w
@@ -25,7 +26,7 @@ def source():
 
 
 def examples(name, split, lang):
-    return tasks.load(tasks.get(name), DATA, split, lang).examples
+    return splits.load(tasks.get(name), DATA, split, lang).examples
 
 
 def texts(example) -> list[str]:
@@ -74,7 +75,7 @@ def test_every_row_loads_in_every_language():
     loaded = Counter()
     for name, task in tasks.TASKS.items():
         for split in task.files:
-            for lang in tasks.languages(task, DATA, split):
+            for lang in splits.languages(task, DATA, split):
                 assert examples(name, split, lang)
                 loaded[name, split] += 1
     for name in ("tydiqa", "xnli", "udpos", "panx"):
@@ -85,10 +86,10 @@ def test_every_row_loads_in_every_language():
 
 
 def test_nobody_takes_a_toy_language_for_a_real_one():
-    assert tasks.world(DATA)["world"] == "toy"
+    assert splits.world(DATA)["world"] == "toy"
     assert all(lang.startswith("toy-") for lang in w.LANGUAGES)
     found = {lang for task in tasks.TASKS.values() for split in task.files
-             for lang in tasks.languages(task, DATA, split)}
+             for lang in splits.languages(task, DATA, split)}
     assert found == set(w.LANGUAGES)
 
 

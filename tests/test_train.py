@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import data
+import draws
 import model
 import train
 from conftest import ROOT
-from eval import Hardware
-from readers import Classification, UserError
+from predict import Hardware
+from files import UserError
+from readers import Classification
 
 CPU = Hardware(torch.device("cpu"), None, 16384)
 SETTINGS = {"lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999,
@@ -34,7 +36,7 @@ def make_setup(tokenizer, hardware=CPU, dropout=0.1, seed=1, kind="classificatio
     task = SimpleNamespace(kind=kind, name="invented", max_length=40, metric="accuracy")
     features = data.featurize(task, examples, tokenizer, LABELS, train=True)
     part = train.Part(task, LABELS, {"batch_size": 8, "epochs": 2}, features,
-                      data.Order(features.item_lengths, 8, seed, "invented"))
+                      draws.Order(features.item_lengths, 8, seed, "invented"))
     part.dev, part.dev_features = examples, features
     config = model.Config(tokenizer.vocab_size, 32, 2, 4, 64, 66, dropout=dropout,
                           attention_dropout=dropout)

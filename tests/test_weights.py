@@ -23,7 +23,7 @@ import torch
 import weights
 from conftest import ROOT
 from model import Config, Encoder, make_head
-from readers import UserError
+from files import UserError
 
 FIXTURE = ROOT / "tests/fixtures/weights"
 SP = FIXTURE / weights.TOKENIZER

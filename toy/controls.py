@@ -24,9 +24,10 @@ sys.path.insert(0, str(HERE.parent))
 
 import eval as evaluation  # noqa: E402
 import metrics  # noqa: E402
+import splits  # noqa: E402
 import tasks  # noqa: E402
 import weights  # noqa: E402
-from readers import read_json  # noqa: E402
+from files import read_json  # noqa: E402
 from toy import make  # noqa: E402
 from toy import world as w  # noqa: E402
 
@@ -63,7 +64,7 @@ def trained(inter: str, target: str, seeds: str, out: Path, data: Path, model: P
     folder = out / "controls"
     random = folder / "random"
     make.random_encoder(random, (model / "world.json").read_text(encoding="utf-8"),
-                        model / weights.TOKENIZER, tasks.world(model)["seed"])
+                        model / weights.TOKENIZER, splits.world(model)["seed"])
     rows = {NEVER: run("none", target, seeds, folder / "never", data, random, settings)}
     task = tasks.get(target)
     if inter != "none" and task.train_on:
@@ -79,15 +80,15 @@ def trained(inter: str, target: str, seeds: str, out: Path, data: Path, model: P
 
 def guesses(target: str, data: Path) -> list[dict]:
     """Rows like those of runs, of readers who do not read."""
-    task, world = tasks.get(target), tasks.world(data)
+    task, world = tasks.get(target), splits.world(data)
     rules = {"span": {"type guess": type_guess}, "retrieval": {"any sentence": any_sentence},
              "tagging": {"commonest tag": commonest},
              "classification": {"commonest label": commonest, "feature rule": feature_rule}}
     rows = []
     for name, rule in rules.get(task.kind, {}).items():
         languages = {}
-        for lang in tasks.languages(task, data, task.eval_split):
-            examples = tasks.load(task, data, task.eval_split, lang).examples
+        for lang in splits.languages(task, data, task.eval_split):
+            examples = splits.load(task, data, task.eval_split, lang).examples
             score = rule(task, data, lang, examples)
             languages[lang] = {"n": len(examples), "labels": True, **score}
         rows.append({"inter": name, "seed": "-", "task": target, "split": task.eval_split,
@@ -98,7 +99,7 @@ def guesses(target: str, data: Path) -> list[dict]:
 
 def english_training(task, data: Path) -> list:
     source = tasks.get(task.train_on[0])
-    return tasks.load(source, data, "train", w.ENGLISH).examples
+    return splits.load(source, data, "train", w.ENGLISH).examples
 
 
 def commonest(task, data: Path, lang: str, examples: list) -> dict:
@@ -109,7 +110,7 @@ def commonest(task, data: Path, lang: str, examples: list) -> dict:
     else:
         count = Counter(e.label for e in english_training(task, data))
         answers = [count.most_common(1)[0][0]] * len(examples)
-    return metrics.METRICS[task.metric](examples, answers)
+    return metrics.score(task.metric, examples, answers, "toy")
 
 
 def surface(example) -> tuple:
@@ -125,7 +126,7 @@ def feature_rule(task, data: Path, lang: str, examples: list) -> dict:
         votes[surface(example)][example.label] += 1
         overall[example.label] += 1
     answers = [(votes.get(surface(e)) or overall).most_common(1)[0][0] for e in examples]
-    return metrics.METRICS[task.metric](examples, answers)
+    return metrics.score(task.metric, examples, answers, "toy")
 
 
 def any_sentence(task, data: Path, lang: str, examples: list) -> dict:
@@ -134,11 +135,11 @@ def any_sentence(task, data: Path, lang: str, examples: list) -> dict:
 
 def type_guess(task, data: Path, lang: str, examples: list) -> dict:
     """Expected score of one who knows the type of the answer and takes any phrase of it."""
-    world = w.World(tasks.world(data)["seed"])
-    score, scores = metrics.METRICS[task.metric], []
+    world = w.World(splits.world(data)["seed"])
+    scores = []
     for example in examples:
         asked = asked_type(world, lang, example.question)
-        found = [score([example], [phrase]) for phrase in
+        found = [metrics.score(task.metric, [example], [phrase], lang) for phrase in
                  phrases(world, lang, asked, example.context)]
         scores.append({key: mean(f[key] for f in found) for key in metrics.MAIN[task.metric]})
     return {key: mean(s[key] for s in scores) for key in metrics.MAIN[task.metric]}

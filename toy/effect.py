@@ -21,10 +21,12 @@ sys.path.insert(0, str(HERE.parent))
 import torch  # noqa: E402
 
 import eval as evaluation  # noqa: E402
+import predict  # noqa: E402
 import metrics  # noqa: E402
+import splits  # noqa: E402
 import tasks  # noqa: E402
 from eval import spread  # noqa: E402
-from readers import read_json  # noqa: E402
+from files import read_json  # noqa: E402
 from toy import controls, make  # noqa: E402
 from toy import world as w  # noqa: E402
 
@@ -74,12 +76,12 @@ def by_type(run: Path, data: Path, world: w.World) -> dict:
     """language -> wh-word -> [exact matches, questions] of a run's predictions."""
     task, found = tasks.get(QA), {}
     for lang in w.LANGUAGES:
-        examples = tasks.load(task, data, task.eval_split, lang).examples
+        examples = splits.load(task, data, task.eval_split, lang).examples
         answers = evaluation.read_predictions(run, task, task.eval_split, lang, examples)
         counts = found.setdefault(lang, {wh: [0, 0] for wh in w.WH})
         for example, answer in zip(examples, answers):
             count = counts[controls.asked_type(world, lang, example.question)]
-            right = metrics.METRICS[task.metric]([example], [answer])["exact_match"]
+            right = metrics.score(task.metric, [example], [answer], lang)["exact_match"]
             count[0] += right == 100
             count[1] += 1
     return found
@@ -94,17 +96,23 @@ def by_layer(data: Path, model: Path, runs: Path, seeds: str) -> list[dict]:
             config = read_json(runs / f"toy--{arm}--{QA}--s{seed}" / "config.json")
             folders.append((arm, seed, runs / "stages" / config["key"]["stages"][0] / "best"))
     task = replace(tasks.get(RETRIEVAL), **read_json(data.parent / "recipe.json")[RETRIEVAL])
-    hardware = evaluation.Hardware(torch.device("cpu"), None, 2048)
+    hardware = predict.Hardware(torch.device("cpu"), None, 2048)
     rows = []
+
+    def load(split, lang):
+        return splits.load(task, data, split, lang).examples
+
     for arm, seed, folder in folders:
-        encoder, tokenizer = evaluation.load_model(folder, "", task, 0)
+        encoder, tokenizer = predict.load_model(folder, "", task, 0)
         for layer in range(1, encoder.encoder.config.num_layers + 1):
             languages = {}
-            for lang in tasks.languages(task, data, task.eval_split):
-                examples = tasks.load(task, data, task.eval_split, lang).examples
-                answers = evaluation.predict(encoder, "", task, examples, tokenizer, (), hardware,
-                                             layer)
-                languages[lang] = metrics.METRICS[task.metric](examples, answers) | {"labels": True}
+            answered = predict.answer_languages(
+                task, load, lambda examples: predict.predict(
+                    encoder, "", task, examples, tokenizer, (), hardware, layer),
+                task.eval_split, splits.languages(task, data, task.eval_split))
+            for lang, answers in answered:
+                values = metrics.score(task.metric, load(task.eval_split, lang), answers, lang)
+                languages[lang] = values | {"labels": True}
             rows.append({"inter": arm, "task": RETRIEVAL, "seed": seed, "layer": layer,
                          **evaluation.summarise(task, languages, w.ENGLISH),
                          "languages": languages})

@@ -1,0 +1,62 @@
+"""What is drawn by chance: the order of training items, and masks.
+
+All are pure functions of their keys, so a resumed run draws what an uninterrupted one would have.
+"""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+
+from data import BOS, EOS, UNK, Batch, Tokenizer
+
+
+def stream(*key) -> np.random.Generator:
+    """A random generator that is a pure function of its key (ints and strings)."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+
+
+class Order:
+    """Which training items form batch k of a task: a pure function of (seed, task, k).
+
+    A permutation per epoch; chunks of 50 batches sorted by length (for padded attention); batch
+    order shuffled; the last batch is short, never dropped.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, name: str):
+        self.lengths, self.batch_size, self.seed, self.name = lengths, batch_size, seed, name
+        self.per_epoch = -(-len(lengths) // batch_size)
+        self.epoch, self.batches = -1, []
+
+    def __call__(self, k: int) -> np.ndarray:
+        epoch, index = divmod(k, self.per_epoch)
+        if epoch != self.epoch:
+            self.epoch, self.batches = epoch, self.shuffle(epoch)
+        return self.batches[index]
+
+    def shuffle(self, epoch: int) -> list[np.ndarray]:
+        rng = stream("order", self.seed, self.name, epoch)
+        order = rng.permutation(len(self.lengths))
+        size = 50 * self.batch_size
+        chunks = [order[i:i + size] for i in range(0, len(order), size)]
+        chunks = [c[np.argsort(self.lengths[c], kind="stable")] for c in chunks]
+        size = self.batch_size
+        batches = [c[i:i + size] for c in chunks for i in range(0, len(c), size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def mask_tokens(batch: Batch, rate: float, random_rate: float, tokenizer: Tokenizer, seed: int,
+                step: int) -> Batch:
+    """BERT's masking: `rate` of the tokens are asked; a tenth of those stays, `random_rate` become
+    random pieces, others <mask>. Never special tokens. A function of (seed, step, sequence)."""
+    draws = np.concatenate([stream("mask", seed, step, int(s)).random((n, 3))
+                            for s, n in zip(batch.sequences, batch.lengths)])
+    ids = batch.input_ids.copy()
+    positions = np.flatnonzero((draws[:, 0] < rate) & (ids != BOS) & (ids != EOS))
+    target = ids[positions]
+    _, fate, choice = draws[positions].T
+    random_id = UNK + 1 + (choice * (tokenizer.mask_id - UNK - 1)).astype(np.int32)
+    ids[positions] = np.where(fate < 0.9 - random_rate, tokenizer.mask_id,
+                              np.where(fate < 0.9, random_id, target))
+    return replace(batch, input_ids=ids, positions=positions, target=target.astype(np.int64))

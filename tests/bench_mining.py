@@ -1,0 +1,84 @@
+"""Mining against faiss: both directions of a nearest-neighbour search, one core.
+
+    taskset -c 1 python tests/bench_mining.py [--queries 4000] [--candidates 40000] [--rounds 3]
+
+Sides, interleaved: two exact searches of faiss (IndexFlatIP, as XTREME's mine_bitext), ours in
+float32, ours in bfloat16 with float32 re-scoring. Random unit vectors of width 1024, of which a
+tenth of the queries have a near copy. Process CPU time, medians. Needs faiss-cpu. With --memory the
+peak of ours alone is printed, above what the vectors take.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import search  # noqa: E402
+
+WIDTH, K = 1024, search.NEIGHBOURS
+
+
+def planted(queries: int, candidates: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(candidates, WIDTH, generator=generator)
+    x = torch.randn(queries, WIDTH, generator=generator)
+    x[::10] = y[: len(x[::10])] + 0.5 * torch.randn(x[::10].shape, generator=generator)
+    return torch.nn.functional.normalize(x), torch.nn.functional.normalize(y)
+
+
+def faiss_both(x, y):
+    import faiss
+    found = []
+    for one, other in ((x, y), (y, x)):
+        index = faiss.IndexFlatIP(WIDTH)
+        index.add(other.numpy())
+        found.append(index.search(one.numpy(), K))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--queries", type=int, default=4000)
+    parser.add_argument("--candidates", type=int, default=40_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    x, y = planted(given.queries, given.candidates)
+    if given.memory:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        search.neighbours(x, y, K)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"peak above the vectors and the interpreter: {(after - before) / 1024:.0f} MB")
+        return
+    import faiss
+    faiss.omp_set_num_threads(1)
+    sides = {"faiss, two searches": lambda: faiss_both(x, y),
+             "ours, float32": lambda: search.neighbours(x, y, K),
+             "ours, bfloat16 and re-scoring": lambda: search.neighbours(x, y, K, True)}
+    times = {name: [] for name in sides}
+    results = {}
+    for _ in range(given.rounds):
+        for name, run in sides.items():
+            begin = time.process_time()
+            results[name] = run()
+            times[name].append(time.process_time() - begin)
+    base = statistics.median(times["faiss, two searches"])
+    for name, found in times.items():
+        print(f"{name:32} {statistics.median(found):8.2f} s   {base / statistics.median(found):5.2f} x")
+    (_, forward), (_, backward) = results["faiss, two searches"]
+    for name in list(sides)[1:]:
+        (_, ours), (_, back) = results[name]
+        same = ((ours[:, 0].numpy() == forward[:, 0]).mean(),
+                (back[:, 0].numpy() == backward[:, 0]).mean())
+        print(f"{name:32} equal top-1: {same[0]:.4f} {same[1]:.4f}")
+
+
+if __name__ == "__main__":
+    main()
