@@ -248,7 +248,7 @@ def test_an_unfinished_run_with_other_settings_begins_anew(tmp_path):
     (folder / "DONE").unlink()
     _, stderr = run("--target", "tatoeba", *QUICK, "--set", "tatoeba.max_length=40", out=out)
     assert "another row" in stderr and (folder / "DONE").exists()
-    assert json.loads((folder / "config.json").read_text())["key"]["layer"] == 1
+    assert json.loads((folder / "config.json").read_text())["key"]["row"]["max_length"] == 40
 
 
 def test_two_processes_on_one_run(finished):

@@ -33,7 +33,7 @@ def make_setup(tokenizer, hardware=CPU, dropout=0.1, seed=1, kind="classificatio
         text = " ".join(rng.choice(words, rng.integers(2, 9)))
         label = LABELS[i % 2]
         examples.append(Classification(i, f"{words[i % 2]} {text}", text, label))
-    task = SimpleNamespace(kind=kind, name="invented", max_length=40, metric="accuracy")
+    task = SimpleNamespace(kind=kind, search="", name="invented", max_length=40, metric="accuracy")
     features = data.featurize(task, examples, tokenizer, LABELS, train=True)
     part = train.Part(task, LABELS, {"batch_size": 8, "epochs": 2}, features,
                       draws.Order(features.item_lengths, 8, seed, "invented"))

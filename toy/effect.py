@@ -159,13 +159,19 @@ def table(header: list[str], lines: list[list[str]]) -> str:
 
 
 def score_table(rows, task: str) -> str:
-    """Mean and SD over all worlds and seeds, one line an arm or control."""
+    """Mean and SD over seeds, one line for each world and arm or control."""
     lines = []
     for arm in dict.fromkeys(row["inter"] for row in select(rows, task=task)):
-        found = select(rows, task=task, inter=arm)
-        cells = [spread([row["languages"][lang] for row in found]) for lang in w.LANGUAGES]
-        lines.append([arm, str(len(found)), *cells, spread([row["zero_shot"] for row in found])])
-    return table([task, "n", *w.LANGUAGES, "zero-shot mean"], lines)
+        for world in worlds_of(rows):
+            found = select(rows, task=task, inter=arm, world=world)
+            cells = [spread([row["languages"][lang] for row in found]) for lang in w.LANGUAGES]
+            lines.append([arm, str(world), str(len(found)), *cells,
+                          spread([row["zero_shot"] for row in found])])
+    return table([task, "world", "n", *w.LANGUAGES, "zero-shot mean"], lines)
+
+
+def worlds_of(rows) -> list[int]:
+    return sorted({row["world"] for row in rows})
 
 
 def type_table(rows, arm: str) -> str:
@@ -203,10 +209,12 @@ def gain_table(rows) -> str:
 
 
 def report(rows) -> str:
-    squad = [row["languages"][w.ENGLISH] for row in select(rows, task="squad")]
+    squad = [f"world {world}: " + spread([row["languages"][w.ENGLISH] for row in
+                                          select(rows, task="squad", world=world)])
+             for world in worlds_of(rows)]
     parts = [gain_table(rows), *(score_table(rows, task) for task in (QA, *OTHERS)),
              *(type_table(rows, arm) for arm in ("none", "squad")), layer_table(rows),
-             f"English score of the squad stage: {spread(squad)} over {len(squad)} runs"]
+             f"English dev score of the squad stage, mean and SD over seeds: {', '.join(squad)}"]
     return "\n\n".join(parts)
 
 
