@@ -7,6 +7,7 @@ Every text is encoded once into one flat pool of pieces; a sequence is one or tw
 Letters: P pieces of the pool, S sequences, E examples, N tokens of a batch, B its sequences.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -152,9 +153,10 @@ def featurize(task, examples: list, tokenizer: Tokenizer, labels=(), train=False
 
 def unique_texts(texts) -> tuple[list[str], np.ndarray]:
     """Distinct texts in order of appearance, and which of them each text is."""
-    seen: dict[str, int] = {}
-    index = np.fromiter((seen.setdefault(t, len(seen)) for t in texts), np.int64)
-    return list(seen), index
+    texts = list(texts)
+    distinct = list(dict.fromkeys(texts))
+    place = dict(zip(distinct, range(len(distinct))))
+    return distinct, np.fromiter(map(place.__getitem__, texts), np.int64, len(texts))
 
 
 def pool(tokenizer: Tokenizer, *columns):
@@ -246,15 +248,19 @@ def featurize_words(task, examples, tokenizer, labels, train):
     which, rank = repeat_with_rank(size)
     ids = source[first[which] + rank]
     words = np.cumsum(size) - size
-    a, example, start, last = [], [], 0, 0
-    borders = np.append(words, len(ids))
-    for i, e in enumerate(examples):
-        last += len(e.words)
-        while start < last:                      # as many whole words as fit
-            stop = np.searchsorted(borders[:last + 1], borders[start] + room, "right") - 1
+    borders = np.append(words, len(ids)).tolist()
+    ends = np.cumsum([len(e.words) for e in examples])
+    starts = ends - np.diff(ends, prepend=0)
+    a, example = [], []
+    for i, (start, last) in enumerate(zip(starts.tolist(), ends.tolist())):
+        while borders[last] - borders[start] > room:         # as many whole words as fit
+            stop = bisect_right(borders, borders[start] + room, start, last + 1) - 1
             a.append((borders[start], borders[stop]))
             example.append(i)
             start = stop
+        if start < last:
+            a.append((borders[start], borders[last]))
+            example.append(i)
     tags = [t for e in examples for t in e.tags or [None] * len(e.words)]
     return Features(task.kind, ids, np.array(a, np.int32).reshape(-1, 2), None,
                     np.array(example, np.int32), target=numbers(tags, labels),
