@@ -207,8 +207,8 @@ def search_pairs(load, encode, split: str, languages: list[str]):
 
 
 def search_mining(load, encode, split: str, languages: list[str], is_bf16: bool = False):
-    """The mined partner of a query, None where its score is below the threshold, which is chosen
-    on the language's dev split, which is what BUCC's sample is for. Needs that split's gold."""
+    """The mined partner of a query, None where its score is below the threshold. The threshold is
+    chosen on the language's dev split (BUCC's sample is for that), whose gold is needed."""
     for lang in languages:
         dev = load("dev", lang)
         if any(e.gold is None for e in dev):
