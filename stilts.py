@@ -108,7 +108,7 @@ def check_given(given) -> None:
     pairs = [text.partition("=") for text in given.set]
     problems = {
         "--model and --data belong together (worlds are never mixed)":
-            (given.model is None) != (given.data is None),
+            not given.list and (given.model is None) != (given.data is None),
         "give one of --target, --list, --check and --predict":
             bool(given.target) + given.list + given.check + bool(given.predict) != 1,
         "--limit and --micro-tokens cannot be negative":
@@ -191,7 +191,7 @@ def make_context(given) -> runs.Context:
             raise UserError(f"no such {what}", path)
     world = splits.world(folder)
     is_toy = world["world"] != "real"
-    if splits.world(model)["world"] != world["world"]:
+    if not given.list and splits.world(model)["world"] != world["world"]:
         raise UserError("an encoder and data of different worlds are never mixed", model)
     if given.controls and (not is_toy or given.limit or given.split or given.layer):
         raise UserError("--controls is for the toy world, without --limit, --split and --layer")
@@ -324,7 +324,7 @@ def print_files(target: str, given, context) -> None:
     split = given.split or task.eval_split
     found = splits.languages(task, context.data, split)
     print(f"  {target} {split}: found {' '.join(found) or 'no language'}")
-    missing = [lang for lang in task.languages if lang not in found]
+    missing = [lang for lang in task.languages + task.xtreme_r if lang not in found]
     if missing and context.world["world"] == "real":
         print(f"  missing {' '.join(missing)}; expected {', '.join(task.files.get(split, ()))}")
         for url, size, sha in task.urls:
@@ -340,9 +340,9 @@ def print_list(given, context: runs.Context) -> None:
     print("|" + "---|" * 9)
     for task in tasks.TASKS.values():
         wanted = " ".join(patterns[0] for patterns in task.files.values()) or " ".join(task.members)
-        cells = (task.name, task.kind, task.group, task.metric, " ".join(task.languages),
-                 task.sizes, wanted, task.licence, status(task, context))
-        print("| " + " | ".join(cells) + " |")
+        print("| " + " | ".join((task.name, task.kind, task.group, task.metric,
+                                 " ".join(task.languages), task.sizes, wanted, task.licence,
+                                 status(task, context))) + " |")
 
 
 def status(task, context: runs.Context) -> str:
@@ -375,15 +375,22 @@ def fetching_lines(folder: Path) -> list[str]:
     for task in tasks.TASKS.values():
         absent = {}
         for split in task.files:
-            wanted = ("en",) if split == "train" and task.kind != "mlm" else task.languages
             found = splits.languages(task, folder, split)
-            absent[split] = [lang for lang in wanted if lang not in found]
+            absent[split] = [lang for lang in wanted_languages(task, split) if lang not in found]
         if any(absent.values()):
             lines += [f"# {task.name}: {task.source}; licence: {task.licence}"]
             lines += [f"#   no {split} in {' '.join(langs)}, expected at "
                       + " or ".join(task.files[split]) for split, langs in absent.items() if langs]
             lines += [line for url in task.urls for line in fetch(task.name, *url)]
     return lines
+
+
+def wanted_languages(task, split: str) -> tuple[str, ...]:
+    """English alone for training, and where a split is one file of SQuAD or the like."""
+    is_one_file = not any("{" in pattern for pattern in task.files[split])
+    if task.kind != "mlm" and (split == "train" or split == "dev" and is_one_file):
+        return ("en",)
+    return task.languages + task.xtreme_r
 
 
 def fetch(task: str, url: str, size: int, digest: str) -> list[str]:

@@ -1,10 +1,10 @@
 """The toy world's data sets in the official file formats.
 
-Each data set draws from its own stream of random numbers, and no event (the meaning of a sentence,
-whatever the language) is told in two data sets or twice in one. So no sentence of a test set (of an
-inference pair: no premise) stands in any training set of any task or language, nor in the text the
-encoder is pretrained on. Passages for questions tell of random events: knowing the world does not
-help to answer.
+Each data set draws from its own stream of random numbers, and an event (the meaning of a sentence,
+whatever the language) is not told in two data sets or twice in one, but for the two sides of a
+retrieval pair and, about once in a thousand, an inference hypothesis or an altered HellaSwag
+ending, which are not drawn. The text the encoder is pretrained on tells no event of any data set.
+Passages for questions tell of random events: knowing the world does not help to answer.
 """
 
 import json
@@ -110,8 +110,8 @@ def squad(source: Source) -> Files:
 
 
 def tydiqa(source: Source) -> Files:
-    """One question a passage, as in GoldP, and one to 40 of squad (of the real data: 24). Ids
-    without a language word: the file name says it."""
+    """One question a passage, as in GoldP, and one to 40 of squad (of the real data: 24), before a
+    tenth becomes dev. Ids without a language word: the file name says it."""
     for split, langs, passages in (("train", [ENGLISH], 100), ("dev", LANGUAGES, 100)):
         for lang in langs:
             rng = source.world.stream("tydiqa", split, lang)
@@ -341,7 +341,8 @@ def reword(source: Source, rng: Random, event: Event) -> Event:
 
 
 def switch(source: Source, rng: Random, words: list[Word], lang: str) -> list[Word]:
-    """A third of the words in another language, which is drawn by its amount of text."""
+    """30 % of the words that each language has its own form of, a quarter of all, in another
+    language, which is drawn by its amount of text."""
     others = [other for other in LANGUAGES if other != lang]
     other = rng.choices(others, [LANGUAGES[name].text for name in others])[0]
     forms = source.world.forms[other]

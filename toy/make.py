@@ -5,7 +5,7 @@
     python toy/make.py --seed 1 --out DIR  another world, elsewhere
 
 To be told with every score: the pretraining text holds questions with their answers in all
-languages, and in half of its documents a third of the words are replaced by those of another
+languages, and in half of its documents a quarter of the words are replaced by those of another
 language ("code-switched"), which amounts to a bilingual dictionary.
 """
 
