@@ -69,7 +69,7 @@ def score_spans(task, lang, gold: str, prediction: str, paths):
 def score_pairs(task, lang, gold: str, prediction: str, paths):
     golds, answers = submission.read_pairs(gold), submission.read_pairs(prediction)
     units = [f1_unit(golds & {pair}, answers & {pair}) for pair in golds | answers]
-    return metrics.bucc_f1(golds, answers), units
+    return metrics.set_f1(golds, answers), units
 
 
 def score_rankings(task, lang, gold: str, prediction: str, paths):
@@ -80,7 +80,7 @@ def score_rankings(task, lang, gold: str, prediction: str, paths):
     ranked = [tuple(answers.get(example.id, ())) for example in examples]
     values = [metrics.score(task.metric, [example], [answer], lang)["map@20"]
               for example, answer in zip(examples, ranked)]
-    return {"map@20": mean(values) if values else 0.0}, [(value / 100, 1) for value in values]
+    return metrics.score(task.metric, examples, ranked, lang), [(one / 100, 1) for one in values]
 
 
 SCORE = {"classification": score_labels, "multiple_choice": score_labels, "tagging": score_tags,

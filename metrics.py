@@ -5,7 +5,7 @@
 Answers align with examples: a label, the number of an ending, a string ("" = unanswerable), a tuple
 of tags; in retrieval the id of a candidate or a ranking of them (None beside candidates). Else None
 is a missing answer and scores 0. What two official files hold, a gold one and a prediction, is
-scored by the same rules: accuracy, chunk_f1, bucc_f1, mewslix_map20 take it as submission.py reads
+scored by the same rules: accuracy, chunk_f1, set_f1, mewslix_map20 take it as submission.py reads
 it. Only the standard library is imported.
 
 Where the official scripts fail (unequal counts, nothing to score), these raise UserError.
@@ -59,10 +59,10 @@ def label_accuracy(examples: list, answers: list) -> dict[str, float]:
 
 
 def accuracy_and_f1(examples: list, answers: list) -> dict[str, float]:
-    """Accuracy, and F1 of the last label "1", in percent (QQP in GLUE and in the paper)."""
+    """Accuracy, and F1 of the label "1", in percent (QQP in GLUE and in the paper)."""
     values = label_accuracy(examples, answers)
     golds = {i for i, example in enumerate(examples) if example.label == "1"}
-    return values | {"f1": bucc_f1(golds, {i for i, a in enumerate(answers) if a == "1"})["f1"]}
+    return values | {"f1": set_f1(golds, {i for i, a in enumerate(answers) if a == "1"})["f1"]}
 
 
 def retrieval_accuracy(examples: list, answers: list) -> dict[str, float]:
@@ -70,6 +70,15 @@ def retrieval_accuracy(examples: list, answers: list) -> dict[str, float]:
     check_count("examples and answers", len(examples), len(answers))
     pairs = [(e, answer) for e, answer in zip(examples, answers) if e.side == "query"]
     return {"accuracy": percent([answer in known(e) for e, answer in pairs])}
+
+
+def set_f1(golds: set, answers: set) -> dict[str, float]:
+    """F1, precision and recall of two sets, in percent; what cannot be divided is 0. BUCC's score
+    is that of pairs of ids."""
+    right = len(golds & answers)
+    precision, recall = right / max(len(answers), 1), right / max(len(golds), 1)
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+    return {"f1": 100 * f1, "precision": 100 * precision, "recall": 100 * recall}
 
 
 # ---- Chunk F1 -----------------------------------------------------------------------------------
@@ -111,15 +120,9 @@ def chunk_f1(golds: list, answers: list) -> dict[str, float]:
     of right tags, which XTREME does not report. What cannot be divided is 0.
     """
     check_count("gold and predicted sentences", len(golds), len(answers))
-    gold_chunks, answer_chunks = chunks(golds), chunks(answers)
-    right = len(gold_chunks & answer_chunks)
-    precision = right / max(len(answer_chunks), 1)
-    recall = right / max(len(gold_chunks), 1)
-    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
     right_tags = sum(a == b for gold, tags in zip(golds, answers) for a, b in zip(gold, tags))
     plain = right_tags / max(sum(map(len, golds)), 1)
-    values = {"f1": f1, "precision": precision, "recall": recall, "accuracy": plain}
-    return {name: 100 * value for name, value in values.items()}
+    return set_f1(chunks(golds), chunks(answers)) | {"accuracy": 100 * plain}
 
 
 def tagging_f1(examples: list, answers: list) -> dict[str, float]:
@@ -272,21 +275,11 @@ def best_thresholds(examples: list, answers: list, raw: list, na_probs: dict) ->
 # ---- Retrieval ----------------------------------------------------------------------------------
 
 
-def bucc_f1(golds: set[tuple], answers: set[tuple]) -> dict[str, float]:
-    """F1, precision and recall of two sets of pairs, in percent (BUCC). What cannot be divided is
-    0. An answer counts once, however often it is given."""
-    right = len(golds & answers)
-    precision, recall = right / max(len(answers), 1), right / max(len(golds), 1)
-    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    values = {"f1": f1, "precision": precision, "recall": recall}
-    return {name: 100 * value for name, value in values.items()}
-
-
 def mined_f1(examples: list, answers: list) -> dict[str, float]:
-    """bucc_f1 of the pairs (query's id, answer); a query without answer gives none."""
+    """set_f1 of the pairs (query's id, answer); a query without answer gives none."""
     check_count("examples and answers", len(examples), len(answers))
     pairs = [(e, answer) for e, answer in zip(examples, answers) if e.side == "query"]
-    return bucc_f1({(e.id, gold) for e, _ in pairs for gold in known(e)},
+    return set_f1({(e.id, gold) for e, _ in pairs for gold in known(e)},
                    {(e.id, answer) for e, answer in pairs if answer is not None})
 
 

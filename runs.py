@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -36,10 +35,9 @@ import tasks
 import weights
 from model import Model, make_encoder, make_head
 from files import UserError, read_json
-from train import (Part, Stopped, dev_subset, file_sha256, log, make_setup, remove_folder,
-                   stage_steps, sync_folder, train, write_file)
+from train import (Part, Stopped, dev_subset, file_sha256, git_commit, log, make_setup,
+                   remove_folder, stage_steps, sync_folder, train, write_file)
 
-HERE = Path(__file__).resolve().parent
 FORMAT = 1                      # of stages; part of their key
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
 
@@ -400,14 +398,6 @@ def gold_files(task, split: str, languages, context: Context) -> dict[str, str]:
             for path in splits.find(task, context.data, name, lang)}
 
 
-def git_commit() -> str:
-    try:
-        return subprocess.run(["git", "-C", HERE, "rev-parse", "HEAD"], capture_output=True,
-                              text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def claim(folder: Path, config: dict) -> None:
     """Take a new folder, or go on in ours; never in one that was made with other settings."""
     path = folder / "config.json"
@@ -446,12 +436,14 @@ def evaluate(folder: Path, task, split: str, stages, start: Path, inter: str, se
         scores[lang] = evaluation.score_language(folder, task, context.data, split, lang, limit)
         log(f"{task.name} {lang}: {scores[lang]}")
     english = context.world["english"]
-    copied = task.train_on and evaluation.leaked(trained, task, split, context.data, english, limit)
+    copied = 0
+    if task.train_on:
+        copied = evaluation.leaked(trained, task, split, context.data, english, limit)
     if copied:
         log(f"warning: {copied} {task.name} {split} examples are also training examples")
     result = {"schema": 1, "world": context.world["world"], "inter": inter, "task": task.name,
               "split": split, "seed": seed, "limited": limit, "languages": scores,
-              "leaked": copied or 0,
+              "leaked": copied,
               **evaluation.summarise(task, scores, english)}
     write_file(folder / "metrics.json", json.dumps(result, indent=1, ensure_ascii=False))
 
@@ -464,9 +456,11 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
     if missing and task.search == "ranked":
         missing = languages                       # the candidates of all are searched together
     labels = splits.labels(trained, context.data)
-    head, limit = trained.name if task.train_on else "", context.given.limit
+    head = trained.name if task.train_on else ""
+    limit = context.given.limit
     model, tokenizer = predict.load_model(start, head, task, len(labels))
-    depth = context.given.layer or predict.default_depth(model.to(context.hardware.device).encoder)
+    model.to(context.hardware.device)
+    depth = context.given.layer or predict.default_depth(model.encoder)
     if depth > model.encoder.config.num_layers:
         raise UserError(f"--layer {depth}: more than the encoder's blocks")
 

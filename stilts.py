@@ -25,6 +25,7 @@ import torch
 
 import data
 import eval as evaluation
+import listing
 import predict
 import runs
 import splits
@@ -331,78 +332,6 @@ def print_files(target: str, given, context) -> None:
             print(f"    {url}  {size or 'size unknown'}  sha256 {sha or 'unknown'}")
 
 
-def print_list(given, context: runs.Context) -> None:
-    """The datasheet with each data set's status on disk; with --missing, how to fetch the rest."""
-    if given.missing:
-        print("\n".join(fetching_lines(context.data)))
-        return
-    print("| task | kind | group | metric | languages | sizes | files | licence | status |")
-    print("|" + "---|" * 9)
-    for task in tasks.TASKS.values():
-        wanted = " ".join(patterns[0] for patterns in task.files.values()) or " ".join(task.members)
-        print("| " + " | ".join((task.name, task.kind, task.group, task.metric,
-                                 " ".join(task.languages), task.sizes, wanted, task.licence,
-                                 status(task, context))) + " |")
-
-
-def status(task, context: runs.Context) -> str:
-    """What is on disk: for training, for evaluation, and files of another size than published."""
-    english, parts = context.world["english"], []
-    for name in dict.fromkeys((*(task.members or [task.name]), *task.train_on)):
-        row = tasks.get(name)
-        if "train" in row.files:
-            found = bool(splits.find(row, context.data, "train", english))
-            parts.append(f"train{'' if name == task.name else ' of ' + name} "
-                         f"{'found' if found else 'missing'}")
-    languages = splits.languages(task, context.data, task.eval_split)
-    parts.append(f"{task.eval_split} {'found: ' + ' '.join(languages) if languages else 'missing'}")
-    wrong = [path.name for split in task.files for lang in languages or [english]
-             for path in splits.find(task, context.data, split, lang)
-             if published_size(task, path.name) not in (0, path.stat().st_size)]
-    if wrong and context.world["world"] == "real":
-        parts.append(f"wrong size: {' '.join(dict.fromkeys(wrong))}")
-    return "; ".join(parts) + ("; fixture only" if task.fixture_only else "")
-
-
-def published_size(task, name: str) -> int:
-    """Bytes of a file that is downloaded as it is; 0 where unknown or inside an archive."""
-    return next((size for url, size, _ in task.urls if url.endswith("/" + name)), 0)
-
-
-def fetching_lines(folder: Path) -> list[str]:
-    """curl and sha256sum lines for the downloads of every row that lacks a file."""
-    lines = []
-    for task in tasks.TASKS.values():
-        absent = {}
-        for split in task.files:
-            found = splits.languages(task, folder, split)
-            absent[split] = [lang for lang in wanted_languages(task, split) if lang not in found]
-        if any(absent.values()):
-            lines += [f"# {task.name}: {task.source}; licence: {task.licence}"]
-            lines += [f"#   no {split} in {' '.join(langs)}, expected at "
-                      + " or ".join(task.files[split]) for split, langs in absent.items() if langs]
-            lines += [line for url in task.urls for line in fetch(task.name, *url)]
-    return lines
-
-
-def wanted_languages(task, split: str) -> tuple[str, ...]:
-    """English alone for training, and where a split is one file of SQuAD or the like."""
-    is_one_file = not any("{" in pattern for pattern in task.files[split])
-    if task.kind != "mlm" and (split == "train" or split == "dev" and is_one_file):
-        return ("en",)
-    return task.languages + task.xtreme_r
-
-
-def fetch(task: str, url: str, size: int, digest: str) -> list[str]:
-    name = url.rpartition("/")[2]
-    if "." not in name:
-        return [f"#   to be ordered at {url}"]
-    name = f"{task}-{name}" if name in ("master.zip", "main.zip") else name
-    check = f"echo '{digest}  {name}' | sha256sum -c"
-    return [f"curl -L -o {name} {url}" + (f"  # {size:,} bytes" if size else ""),
-            check if digest else "#   unverified: no checksum is known"]
-
-
 def check_all(context: runs.Context) -> None:
     """Read every file found, load the weights, test the vocabulary, fill masks."""
     for task in tasks.TASKS.values():
@@ -450,7 +379,8 @@ def dispatch(given) -> None:
     if notice and not given.predict:
         print(notice)
     if given.list:
-        print_list(given, context)
+        lines = listing.fetching_lines if given.missing else listing.datasheet
+        print("\n".join(lines(context.data)))
     elif given.check:
         check_all(context)
     elif given.predict:

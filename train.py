@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -441,6 +442,14 @@ def newest_checkpoint(parent: Path) -> Path | None:
     if found:
         raise UserError("no checkpoint is whole; remove the folder to start over", parent)
     return None
+
+
+def git_commit() -> str:
+    try:
+        command = ["git", "-C", Path(__file__).resolve().parent, "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def file_sha256(path: Path) -> str:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 import benchlib
-import data
 import draws
 import predict
 

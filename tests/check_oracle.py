@@ -117,7 +117,7 @@ def run_mlqa(given: dict) -> dict:
 
 def run_bucc_f1(given: dict) -> dict:
     files = given["label_file"], given["prediction_file"]
-    return {"output": metrics.bucc_f1(*map(submission.read_pairs, files))}
+    return {"output": metrics.set_f1(*map(submission.read_pairs, files))}
 
 
 def run_xcopa(given: dict) -> dict:
@@ -179,7 +179,7 @@ def run_mining(given: dict) -> dict:
     kept = [pair for pair, score in scores.items() if score >= threshold]
     found["predictions"] = ["\t".join(pair) for pair in kept]
     if found["result"] is not None:
-        f1 = metrics.bucc_f1(golds, set(kept) if threshold else set())
+        f1 = metrics.set_f1(golds, set(kept) if threshold else set())
         found["result"] |= {"precision": f1["precision"], "recall": f1["recall"], "F1": f1["f1"]}
     return {"output": found}
 

@@ -4,8 +4,6 @@ All texts here are invented. Cases of XTREME's own preprocessing are replayed by
 """
 
 import json
-import pathlib
-import sys
 
 import pytest
 
