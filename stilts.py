@@ -26,15 +26,17 @@ import torch
 import data
 import eval as evaluation
 import listing
+import plan
 import predict
 import runs
 import splits
 import submission
 import tasks
 import weights
+from checkpoints import log
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
-from train import NotFinite, Stopped, log, stage_steps
+from train import NotFinite, Stopped, stage_steps
 
 HERE = Path(__file__).resolve().parent
 FILL_MASK = ("The capital of France is <mask>.", "La capitale de la France est <mask>.",
@@ -87,7 +89,7 @@ def add_technical(parser) -> None:
     add("--keep", action="store_true", help="keep the encoder of target stages (off: heads only, "
         "but encoders below 64 MB always stay)")
     add = parser.add_argument_group("training").add_argument
-    add("--recipe", choices=runs.RECIPES, default="paper", help="learning rates (paper)")
+    add("--recipe", choices=plan.RECIPES, default="paper", help="learning rates (paper)")
     add("--set", action="append", default=[], metavar="[TASK.]FIELD=VALUE",
         help="override a value that --dry-run prints; may be repeated")
     add("--layer", default="0", metavar="N",
@@ -184,7 +186,7 @@ def make_hardware(given, is_toy: bool) -> predict.Hardware:
     return predict.Hardware(device, PRECISIONS[precision], tokens)
 
 
-def make_context(given) -> runs.Context:
+def make_context(given) -> plan.Context:
     """Paths, world and hardware; refuses folders that are not ours to write in."""
     folder, model = given.data or HERE / "toy/data", given.model or HERE / "toy/encoder"
     for path, what in ((folder, "data folder"), (model, "model folder")):
@@ -200,7 +202,7 @@ def make_context(given) -> runs.Context:
     recipe = read_json(recipe) if is_toy and recipe.exists() else {}
     hardware = make_hardware(given, is_toy)
     stop = catch_signals() if given.target and not given.dry_run else lambda: 0
-    return runs.Context(given, model, folder, given.out, world, recipe, hardware, stop)
+    return plan.Context(given, model, folder, given.out, world, recipe, hardware, stop)
 
 
 def catch_signals():
@@ -220,7 +222,7 @@ def catch_signals():
 # ------------------------------------------------------------------------- what is printed
 
 
-def run_all(given, context: runs.Context) -> None:
+def run_all(given, context: plan.Context) -> None:
     """Every run of the command, then one table per target."""
     inter, targets = chosen_tasks(given)
     arms = [inter] if inter == "none" or given.no_baseline else ["none", inter]
@@ -236,7 +238,7 @@ def run_all(given, context: runs.Context) -> None:
                 print(controls.show(inter, target, given, context), end="")
 
 
-def run_layers(arm: str, target: str, seed: int, context: runs.Context) -> list[dict]:
+def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[dict]:
     """The results of one run; with --layer all, of one for each block, its number in the name."""
     if context.given.layer != "all":
         return [runs.run(arm, target, seed, context)]
@@ -248,11 +250,11 @@ def run_layers(arm: str, target: str, seed: int, context: runs.Context) -> list[
     return results
 
 
-def check_runs(given, inter: str, targets: list[str], context: runs.Context) -> None:
+def check_runs(given, inter: str, targets: list[str], context: plan.Context) -> None:
     """Plan every run before the first begins, so that a mistake in the last costs nothing."""
     used = set()
     for target in targets:
-        stages = runs.plan_run(inter, target, given.seed[0], context)
+        stages = plan.plan_run(inter, target, given.seed[0], context)
         used |= {row for stage in stages for row in stage.values}
         if target != "none":
             used.add(target)
@@ -278,7 +280,7 @@ def own_folder(out: Path) -> None:
         raise UserError(f"cannot write ({problem.strerror})", out) from None
 
 
-def print_plan(given, context: runs.Context) -> None:
+def print_plan(given, context: plan.Context) -> None:
     """Stages, files, values with their origin, steps, memory and disk; reads, writes nothing."""
     inter, targets = chosen_tasks(given)
     check_runs(given, inter, targets, context)
@@ -293,14 +295,14 @@ def print_plan(given, context: runs.Context) -> None:
                 if arm == target == "none":
                     continue
                 print(f"\nrun {runs.run_folder(arm, target, seed, context)}")
-                for stage in runs.plan_run(arm, target, seed, context):
+                for stage in plan.plan_run(arm, target, seed, context):
                     print_stage(stage, seen, context, tokenizer)
         print_files(target, given, context)
     print(f"\npeak disk about {3 * 3 * size * len(seen) / 1e9:.2f} GB while training, memory about "
           f"{4 * size / 1e9:.2f} GB for weights, gradients and moments plus activations")
 
 
-def print_stage(stage: runs.Stage, seen: set, context, tokenizer) -> None:
+def print_stage(stage: plan.Stage, seen: set, context, tokenizer) -> None:
     names = "+".join(name for name, _ in stage.parts)
     is_done = (context.out / "stages" / stage.key / "DONE").exists()
     print(f"  stage {names} {stage.key}: {'done' if is_done else 'to train'}")
@@ -332,7 +334,7 @@ def print_files(target: str, given, context) -> None:
             print(f"    {url}  {size or 'size unknown'}  sha256 {sha or 'unknown'}")
 
 
-def check_all(context: runs.Context) -> None:
+def check_all(context: plan.Context) -> None:
     """Read every file found, load the weights, test the vocabulary, fill masks."""
     for task in tasks.TASKS.values():
         for split in task.files:
@@ -354,7 +356,7 @@ def check_all(context: runs.Context) -> None:
     print("\n".join(predict.fill_masks(model, tokenizer, texts, context.hardware)))
 
 
-def predict_file(given, context: runs.Context) -> None:
+def predict_file(given, context: plan.Context) -> None:
     """Answers of a finished run for one file in its task's format, in the submission format."""
     folder, path = Path(given.predict[0]), Path(given.predict[1])
     _, config = evaluation.read_run(folder)

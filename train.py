@@ -4,12 +4,8 @@ The batch of a step, its dropout and its masks are pure functions of (seed, step
 is model + optimizer + counters and a resumed stage equals an uninterrupted one bit for bit.
 """
 
-import hashlib
 import json
 import math
-import os
-import re
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -26,6 +22,7 @@ import predict
 import splits
 import tasks
 import weights
+from checkpoints import checkpoint_name, log, newest_checkpoint, write_checkpoint, write_file
 from model import LOSSES, ActiveVocabulary, Model, clip_gradients, make_optimizer
 from files import UserError, read_json
 
@@ -39,10 +36,6 @@ class Stopped(Exception):
 
 class NotFinite(Exception):
     """The loss or the gradient is not a number; raised before the optimizer step."""
-
-
-def log(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
 
 
 @dataclass
@@ -301,11 +294,6 @@ class Journal:
 # ---------------------------------------------------------------------- checkpoints of a stage
 
 
-def checkpoint_name(step: int, is_evaluated: bool) -> str:
-    """Sorts by step; an interrupted evaluation leaves `step-N`, a finished one `step-Ne`."""
-    return f"step-{step:08d}{'e' if is_evaluated else ''}"
-
-
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -357,101 +345,3 @@ def resume(folder: Path, setup: Setup) -> State:
         setup.scaler.load_state_dict(state.scaler)
     log(f"resumed at step {state.step}")
     return state
-
-
-# ------------------------------------------------------------------------- files on a bad day
-
-
-def write_file(path: Path, text: str) -> None:
-    """Replace a text file in one durable step."""
-    try:
-        weights.write_bytes(path, [text.encode("utf-8")])
-    except OSError as problem:
-        raise UserError(f"cannot write ({problem.strerror})", path) from None
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a flat folder of our own files; refuses anything with folders in it."""
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-
-
-def write_checkpoint(parent: Path, name: str, tensors: dict[str, dict], state: dict,
-                     keep: set[str]) -> None:
-    """One complete checkpoint or none: written aside, manifest last, renamed, then older ones go.
-
-    tensors: file stem -> tensors. The newest two and those in `keep` stay.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    aside = parent / f".{name}.part"
-    if aside.exists():
-        remove_folder(aside)
-    try:
-        aside.mkdir()
-        for stem, content in tensors.items():
-            weights.write_safetensors(aside / f"{stem}.safetensors", content)
-        write_file(aside / "state.json", json.dumps(state))
-        files = {p.name: [p.stat().st_size, file_sha256(p)] for p in sorted(aside.iterdir())}
-        write_file(aside / "MANIFEST.json", json.dumps(files, indent=1))
-        os.rename(aside, parent / name)
-    except (OSError, UserError) as problem:
-        if aside.exists():
-            remove_folder(aside)
-        why = problem.strerror if isinstance(problem, OSError) else problem
-        raise UserError(f"cannot save ({why}); the checkpoint before is intact",
-                        parent / name) from None
-    sync_folder(parent)
-    for old in complete_checkpoints(parent)[:-2]:
-        if old.name not in keep:
-            remove_folder(old)
-
-
-def complete_checkpoints(parent: Path) -> list[Path]:
-    """Folders that were renamed into place, oldest first."""
-    return sorted(p for p in parent.glob("step-*") if re.fullmatch(r"step-\d{8}e?", p.name))
-
-
-def newest_checkpoint(parent: Path) -> Path | None:
-    """The newest checkpoint whose files agree with its manifest; a damaged one is set aside.
-
-    Raises UserError when there are checkpoints and none is whole: never a silent new start.
-    """
-    found = complete_checkpoints(parent)
-    for folder in reversed(found):
-        try:
-            manifest = read_json(folder / "MANIFEST.json")
-            bad = [name for name, (size, sha) in manifest.items()
-                   if (folder / name).stat().st_size != size or file_sha256(folder / name) != sha]
-        except (OSError, UserError, ValueError) as problem:
-            bad = [str(problem)]
-        if not bad:
-            return folder
-        log(f"warning: {folder}: damaged ({bad[0]}), set aside; trying the one before")
-        folder.rename(folder.with_name(folder.name + ".bad"))
-    if found:
-        raise UserError("no checkpoint is whole; remove the folder to start over", parent)
-    return None
-
-
-def git_commit() -> str:
-    try:
-        command = ["git", "-C", Path(__file__).resolve().parent, "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import checkpoints
 import data
 import draws
 import model
@@ -132,7 +133,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tokenizer,
     (newest / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))   # one bit
     assert train.resume(tmp_path, make_setup(tokenizer)).step == 12
     assert "damaged" in capsys.readouterr().err and newest.with_name(newest.name + ".bad").exists()
-    for folder in train.complete_checkpoints(tmp_path / "ckpt"):
+    for folder in checkpoints.complete_checkpoints(tmp_path / "ckpt"):
         (folder / "state.json").unlink()
     with pytest.raises(UserError, match="no checkpoint is whole"):
         train.resume(tmp_path, make_setup(tokenizer))
