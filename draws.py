@@ -21,13 +21,21 @@ class Order:
     """Which training items form batch k of a task: a pure function of (seed, task, k).
 
     A permutation per epoch; chunks of 50 batches sorted by length (for padded attention); batch
-    order shuffled; the last batch is short, never dropped.
+    order shuffled; the last batch is short, never dropped. Items of several languages (language:
+    its number for each item) are drawn with p ~ n ** alpha: an epoch has as many items as there
+    are, of each language its share, in turn from permutations of its own. alpha 1 is the plain
+    concatenation.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, name: str):
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, name: str,
+                 language: np.ndarray | None = None, alpha: float = 1.0):
         self.lengths, self.batch_size, self.seed, self.name = lengths, batch_size, seed, name
         self.per_epoch = -(-len(lengths) // batch_size)
         self.epoch, self.batches = -1, []
+        self.languages = []                    # items of each, and how many of them an epoch takes
+        if language is not None and alpha != 1:
+            members = [np.flatnonzero(language == number) for number in np.unique(language)]
+            self.languages = [*zip(members, shares([len(m) for m in members], alpha))]
 
     def __call__(self, k: int) -> np.ndarray:
         epoch, index = divmod(k, self.per_epoch)
@@ -38,12 +46,35 @@ class Order:
     def shuffle(self, epoch: int) -> list[np.ndarray]:
         rng = stream("order", self.seed, self.name, epoch)
         order = rng.permutation(len(self.lengths))
+        if self.languages:
+            order = np.concatenate([self.take(number, epoch)
+                                    for number in range(len(self.languages))])[order]
         size = 50 * self.batch_size
         chunks = [order[i:i + size] for i in range(0, len(order), size)]
         chunks = [c[np.argsort(self.lengths[c], kind="stable")] for c in chunks]
         size = self.batch_size
         batches = [c[i:i + size] for c in chunks for i in range(0, len(c), size)]
         return [batches[i] for i in rng.permutation(len(batches))]
+
+
+    def take(self, number: int, epoch: int) -> np.ndarray:
+        """The items of one language in an epoch: the next ones of its endless permutations."""
+        items, count = self.languages[number]
+        first, last = epoch * count // len(items), ((epoch + 1) * count - 1) // len(items)
+        rounds = [items[stream("order", self.seed, self.name, number, i).permutation(len(items))]
+                  for i in range(first, last + 1)]
+        return np.concatenate(rounds)[epoch * count - first * len(items):][:count]
+
+
+def shares(sizes: list[int], alpha: float) -> list[int]:
+    """How many of sum(sizes) draws fall to each language with p ~ size ** alpha: whole numbers by
+    largest remainder, at least 1 each."""
+    weights = np.array(sizes, float) ** alpha
+    exact = 1 + (sum(sizes) - len(sizes)) * weights / weights.sum()
+    counts = np.floor(exact).astype(int)
+    rest = np.argsort(counts - exact, kind="stable")[:sum(sizes) - counts.sum()]
+    counts[rest] += 1
+    return counts.tolist()
 
 
 def mask_tokens(batch: Batch, rate: float, random_rate: float, tokenizer: Tokenizer, seed: int,

@@ -9,8 +9,10 @@ later. But for --example, only the standard library is imported.
 """
 
 import argparse
+import math
 import sys
-from itertools import accumulate, islice
+from collections import Counter
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -52,7 +54,7 @@ def score_language(run: Path, task, folder: Path, split: str, lang: str, limit: 
     n = sum(getattr(e, "side", "query") == "query" for e in loaded.examples)
     if not loaded.labelled:
         return {"n": n, "labels": False}
-    return {"n": n, "labels": True, "degenerate": is_constant(answers),
+    return {"n": n, "labels": True,
             **score_groups(task, loaded.examples, answers, loaded.groups, lang)}
 
 
@@ -73,13 +75,30 @@ def read_predictions(run: Path, task, split: str, lang: str, examples: list) -> 
     return submission.parse_answers(task.form, submission.read_text(path), examples, path)
 
 
-def is_constant(answers) -> str:
-    """Why a run is degenerate ("" if it is not): more than 99 % of its answers are one answer."""
-    given = [tuple(sorted(set(a))) if isinstance(a, tuple) else a for a in answers if a is not None]
-    if len(given) < 20:
+def collapse(task, examples: list, answers: list, values: dict) -> str:
+    """Why a model has failed rather than scored low, judged on English dev; "" if it has not.
+
+    99 % of the answers are one answer; an accuracy that the commonest label has too (for whole
+    examples within 1.96 standard errors: Phang et al. 2018 and Mosbach et al. 2021 say "at or below
+    majority", remembered); a QA F1 below 10, any F1 of 0. Fewer than 20 examples say nothing.
+    """
+    if len(examples) < 20 or task.kind == "retrieval":
         return ""
-    common = max(set(given), key=given.count)
-    return f"{common!r} everywhere" if given.count(common) > 0.99 * len(given) else ""
+    golds, given, margins = [example[-1] for example in examples], answers, 1.96
+    if task.kind == "tagging":
+        golds, given, margins = list(chain(*golds)), list(chain(*answers)), 0
+    answer, count = Counter(given).most_common(1)[0]
+    if count >= 0.99 * len(given):
+        return f"{answer!r} everywhere"
+    if values.get("f1", 100) < (10 if task.kind == "span" else 1e-9):
+        return f"F1 {values['f1']:.1f}"
+    if task.kind == "span":
+        return ""
+    right = mean(gold == one for gold, one in zip(golds, given))
+    majority = Counter(golds).most_common(1)[0][1] / len(golds)
+    if right <= majority + margins * math.sqrt(majority * (1 - majority) / len(golds)):
+        return f"accuracy {100 * right:.1f}, the commonest label has {100 * majority:.1f}"
+    return ""
 
 
 def task_score(task, values: dict) -> float:
@@ -92,17 +111,19 @@ def summarise(task, languages: dict[str, dict], english: str) -> dict:
     scores = {lang: task_score(task, v) for lang, v in languages.items() if v["labels"]}
     other = [s for lang, s in scores.items() if lang != english]
     return {"official": mean(scores.values()) if scores else None,
-            "zero_shot": mean(other) if other else None,
-            "degenerate": languages.get(english, {}).get("degenerate", "")}
+            "zero_shot": mean(other) if other else None}
 
 
-def leaked(trained, task, split: str, folder: Path, english: str, limit: int) -> int:
-    """English evaluation examples whose text also stands in the training data."""
-    if not splits.find(task, folder, split, english):
-        return 0
-    seen = {text_of(e) for e in load_examples(trained, folder, "train", english, limit).examples}
-    return sum(text_of(e) in seen
-               for e in load_examples(task, folder, split, english, limit).examples)
+def leaked(trained, task, split: str, folder: Path, languages, limit: int) -> int:
+    """Evaluation examples whose text also stands in the training data of the same language."""
+    count = 0
+    for lang in languages:
+        if splits.find(task, folder, split, lang):
+            training = load_examples(trained, folder, "train", lang, limit).examples
+            seen = {text_of(example) for example in training}
+            count += sum(text_of(example) in seen
+                         for example in load_examples(task, folder, split, lang, limit).examples)
+    return count
 
 
 def text_of(example) -> tuple:
@@ -117,18 +138,22 @@ def text_of(example) -> tuple:
 def markdown_table(task, split: str, runs: list[dict]) -> str:
     """Languages as columns, one row per intermediate setting; mean and SD over seeds.
 
-    runs: metrics.json dicts of one target. A dagger marks degenerate runs, (R) XTREME-R's own
-    languages.
+    runs: metrics.json dicts of one target. A dagger marks arms with degenerate runs, which are
+    counted with them and without; (R) XTREME-R's own languages.
     """
     languages, keys = list(runs[0]["languages"]), metrics.MAIN[task.metric]
     names = [f"{lang} (R)" if lang in task.xtreme_r else lang for lang in languages]
     header = ["intermediate", "seeds", *names, "mean", "zero-shot mean"]
     n = "/".join(str(v["n"]) for v in runs[0]["languages"].values())
     limited = f", LIMITED to {runs[0]['limited']}" if runs[0]["limited"] else ""
-    lines = [f"{task.name}, {split}, {' / '.join(keys)}, n = {n}{limited}", "",
+    lines = [f"{runs[0]['target']}, {split}, {' / '.join(keys)}, n = {n}{limited}", "",
              "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for inter in dict.fromkeys(r["inter"] for r in runs):
-        lines.append(table_row(inter, [r for r in runs if r["inter"] == inter], languages, keys))
+        found = [r for r in runs if r["inter"] == inter]
+        lines.append(table_row(inter, found, languages, keys))
+        sound = [r for r in found if not r["degenerate"]]
+        if 0 < len(sound) < len(found):
+            lines.append(table_row(f"{inter} without \u2020", sound, languages, keys))
     return "\n".join(lines)
 
 
@@ -173,7 +198,8 @@ def rescore(run: Path) -> str:
 def read_run(run: Path) -> tuple[dict, dict]:
     """metrics.json and config.json of a finished run; UserError for any other folder."""
     recorded, config = read_json(run / "metrics.json"), read_json(run / "config.json")
-    needed = {"inter", "task", "split", "seed", "limited", "languages", "official", "degenerate"}
+    needed = {"inter", "task", "target", "split", "seed", "limited", "languages", "official",
+              "degenerate"}
     whole = (type(recorded) is type(config) is dict and needed <= set(recorded)
              and {"key", "paths"} <= set(config) and type(recorded["languages"]) is dict
              and all(type(values) is dict for values in recorded["languages"].values()))

@@ -2,6 +2,11 @@
 
     --inter, --target --plan_run--> Stage, Stage, ...
 
+An intermediate arm is `TASK[@LANGS]` joined by `+`, or none; a target is `TASK[@LANGS]`. LANGS are
+languages joined by commas, or `all` that have training data: the task's translated or own training
+files there. Without LANGS a task is trained in English, masked LM in every language. Selection
+always looks at English dev. `all` as an arm stands for the paper's nine tasks.
+
 A stage's key is a hash of contents (weights, vocabulary, data, settings, seed): stages are shared
 by all runs that need them, and the same stage is never trained twice.
 """
@@ -12,6 +17,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import predict
 import splits
@@ -19,7 +25,7 @@ import tasks
 from checkpoints import file_sha256
 from files import UserError
 
-FORMAT = 1                      # of stages; part of their key
+FORMAT = 2                      # of stages; part of their key
 
 # Learning rates by role. "paper": appendix of Phang et al. 2020, remembered; "jiant": its XTREME
 # guide, seen. The other values are jiant's (seen) and the paper's (remembered) alike.
@@ -29,12 +35,13 @@ RECIPES = {
 }
 COMMON = {"weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999, "mask_rate": 0.15,
           "random_rate": 0.1, "steps": 0, "evaluations": 10}  # steps 0: as the epochs need
-ROW_FIELDS = ("batch_size", "epochs", "max_length", "stride", "max_question", "max_answer")
+ROW_FIELDS = ("batch_size", "epochs", "max_length", "stride", "max_question", "max_answer",
+              "alpha")
 LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (0, 1e4), "steps": (0, 1e9),
           "max_length": (8, 8192), "stride": (1, 8192), "max_question": (1, 8192),
           "max_answer": (1, 8192), "weight_decay": (0, 1), "warmup": (0, 1), "clip": (1e-9, 1e9),
           "beta2": (0, 0.999999), "mask_rate": (1e-3, 0.9), "random_rate": (0, 0.9),
-          "evaluations": (1, 1000)}
+          "evaluations": (1, 1000), "alpha": (0, 1)}
 
 
 # -------------------------------------------------------------------------------- settings
@@ -82,11 +89,19 @@ class Context:
     stop: object                            # () -> exit code of a signal that arrived, or 0
 
 
+class Member(NamedTuple):
+    """What one task of a stage is trained on."""
+
+    name: str                               # row whose data is read
+    row: str                                # row whose settings hold
+    languages: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Stage:
     """One call of train(): which tasks, with which settings, from where."""
 
-    parts: tuple[tuple[str, str], ...]      # (row whose data is read, row whose settings hold)
+    members: tuple[Member, ...]
     seed: int
     values: dict                            # settings row -> resolved values with origins
     files: dict                             # path -> sha256 of the training and dev data
@@ -95,7 +110,11 @@ class Stage:
     @property
     def head(self) -> str:
         """The task whose head is kept; several tasks keep none."""
-        return self.parts[0][0] if len(self.parts) == 1 else ""
+        return self.members[0].name if len(self.members) == 1 else ""
+
+    @property
+    def names(self) -> str:
+        return "+".join(member.name for member in self.members)
 
     def setting(self, name: str):
         """A value of the whole stage: its tasks agree; of their rates the lowest holds."""
@@ -119,49 +138,95 @@ def start_digest(folder: Path) -> str:
     return digest([(path.name, sha256(path)) for path in found])
 
 
-def training_languages(task, context: Context) -> list[str]:
-    """English; masked LM is trained on every language found."""
-    if task.kind == "mlm":
-        return splits.languages(task, context.data, "train")
-    return [context.world["english"]]
+def parse_task(text: str) -> tuple[str, tuple[str, ...]]:
+    """"mnli@de,fr" -> ("mnli", ("de", "fr")); ("mnli", ()) where no languages are named."""
+    name, at, languages = text.partition("@")
+    wanted = tuple(languages.split(",")) if at else ()
+    if "" in wanted or len(set(wanted)) < len(wanted):
+        raise UserError(f"{text}: expected TASK@LANG,LANG or TASK@all, each language once")
+    tasks.get(name)
+    return name, wanted
 
 
-def training_files(name: str, context: Context) -> list[Path]:
-    """Files a task is trained and selected on: English, for masked LM every language."""
-    task = tasks.get(name)
-    languages = training_languages(task, context)
-    parts = [s for s in ("train", "dev") if s in task.files or task.members]
-    found = [p for s in parts for lang in languages
-             for p in splits.find(task, context.data, s, lang)]
-    if not splits.find(task, context.data, "train", languages[0] if languages else "en"):
-        expected = ", ".join(task.files.get("train", task.members))
-        raise UserError(f"{name}: no training file (expected {expected})", context.data)
-    return found
+def parse_arm(inter: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The tasks of an intermediate arm with the languages named; [] for none."""
+    parts = [part for text in inter.split("+")
+             for part in (tasks.INTERMEDIATE if text == "all" else [text])]
+    return [] if inter == "none" else [parse_task(part) for part in parts]
+
+
+def split_targets(text: str) -> list[str]:
+    """"tydiqa@sw,te,xnli" -> ["tydiqa@sw,te", "xnli"]: after an @ what is no task is a language."""
+    targets = []
+    for part in text.split(","):
+        if targets and "@" in targets[-1] and "@" not in part and part not in tasks.TASKS:
+            targets[-1] += f",{part}"
+        else:
+            targets.append(part)
+    return targets
+
+
+def training_languages(task, wanted: tuple[str, ...], context: Context) -> tuple[str, ...]:
+    """The languages a task is trained in. Raises UserError where one has no training file."""
+    found = splits.languages(task, context.data, "train")
+    english = context.world["english"]
+    chosen = wanted or ((english,) if task.kind != "mlm" else ("all",))
+    if chosen == ("all",):
+        chosen = tuple(found) or (english,)
+    if task.kind == "retrieval" and len(chosen) > 1:
+        raise UserError(f"{task.name} is trained in one language, not in {' '.join(chosen)}")
+    missing = [lang for lang in chosen if not splits.find(task, context.data, "train", lang)]
+    if missing:
+        expected = ", ".join(task.files.get("train", task.members)) or "none: it has no training"
+        raise UserError(f"{task.name}: no training file in {' '.join(missing)} (expected "
+                        f"{expected})", context.data)
+    return chosen
+
+
+def training_files(member: Member, context: Context) -> list[Path]:
+    """Files a task is trained on, and the English ones it is selected on."""
+    task, english = tasks.get(member.name), context.world["english"]
+    found = [path for lang in member.languages
+             for path in splits.find(task, context.data, "train", lang)]
+    if task.kind != "mlm":
+        dev = splits.find(task, context.data, "dev", english)
+        found += dev or splits.find(task, context.data, "train", english)
+    return list(dict.fromkeys(found))
 
 
 def plan_run(inter: str, target: str, seed: int, context: Context) -> list[Stage]:
     """The chain of stages of one run; keys depend on contents, so runs share stages."""
-    chain = []
-    if inter != "none":
-        chain.append(tuple((name, name) for name in inter.split("+")))
+    def member(name, row, wanted):
+        return Member(name, row, training_languages(tasks.get(name), wanted, context))
+
+    arm = tuple(member(name, name, wanted) for name, wanted in parse_arm(inter))
+    chain = [("with mlm" if any(tasks.get(one.name).kind == "mlm" for one in arm)
+              else "intermediate", arm)] if arm else []
     if target != "none":
-        trained = tasks.get(target).train_on
-        chain += [((name, target if len(trained) == 1 else name),) for name in trained]
+        row, wanted = parse_task(target)
+        trained = tasks.get(row).train_on
+        if wanted and not trained:
+            raise UserError(f"{target}: {row} is not trained, it has no training languages")
+        chain += [("target", (member(name, row if len(trained) == 1 else name, wanted),))
+                  for name in trained]
+    return link(chain, seed, context)
+
+
+def link(chain: list[tuple[str, tuple[Member, ...]]], seed: int, context: Context) -> list[Stage]:
+    """(role, members) of each stage -> stages, each keyed by its contents and the stage before."""
     stages, start = [], start_digest(context.model)
-    for i, parts in enumerate(chain):
-        has_mlm = any(tasks.get(name).kind == "mlm" for name, _ in parts)
-        role = "with mlm" if has_mlm else "target" if i or inter == "none" else "intermediate"
-        values = {row: resolve(tasks.get(row), role, context.given, context.recipe)
-                  for _, row in parts}
-        files = {str(p): sha256(p) for name, _ in parts for p in training_files(name, context)}
-        start = stage_digest(parts, values, files, seed, start, context)
-        stages.append(Stage(parts, seed, values, files, start[:24]))
+    for role, members in chain:
+        values = {member.row: resolve(tasks.get(member.row), role, context.given, context.recipe)
+                  for member in members}
+        files = {str(p): sha256(p) for member in members for p in training_files(member, context)}
+        start = stage_digest(members, values, files, seed, start, context)
+        stages.append(Stage(members, seed, values, files, start[:24]))
     return stages
 
 
-def stage_digest(parts, values, files, seed: int, start: str, context: Context) -> str:
+def stage_digest(members, values, files, seed: int, start: str, context: Context) -> str:
     """Hash of everything that decides a stage's result; no paths, device, threads or commit."""
     plain = {row: {k: v for k, (v, _) in fields.items()} for row, fields in values.items()}
-    labels = [splits.labels(tasks.get(name), context.data) for name, _ in parts]
-    return digest(FORMAT, parts, plain, labels, list(files.values()), seed,
+    labels = [splits.labels(tasks.get(member.name), context.data) for member in members]
+    return digest(FORMAT, members, plain, labels, list(files.values()), seed,
                   str(context.hardware.dtype), context.given.limit, context.world["world"], start)

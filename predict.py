@@ -319,7 +319,7 @@ def check_length(task, config, folder) -> None:
 def trained_task(run: Path, config: dict) -> tuple:
     """A run's target task as it was trained, its head's name and labels, its encoder's folder."""
     key = config["key"]
-    task = replace(tasks.get(key["target"]), **key["row"])
+    task = replace(tasks.get(key["task"]), **key["row"])
     labels = splits.labels(tasks.get(key["head"] or task.name), Path(config["paths"]["data"]))
     folder = Path(config["paths"]["model"])
     if key["stages"]:

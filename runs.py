@@ -30,11 +30,11 @@ import splits
 import submission
 import tasks
 import weights
-from checkpoints import log, remove_folder, sync_folder, write_file
+from checkpoints import checkpoint_name, log, remove_folder, sync_folder, write_file
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
-from plan import (COMMON, ROW_FIELDS, Context, Stage, digest, plan_run, resolve, sha256,
-                  start_digest, training_languages)
+from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, digest, parse_task, plan_run, resolve,
+                  sha256, start_digest)
 from train import Part, Stopped, dev_subset, make_setup, stage_steps, train
 
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
@@ -43,20 +43,21 @@ KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is ke
 # ---------------------------------------------------------------------------------- stages
 
 
-def load_part(name: str, row: str, stage: Stage, context: Context, tokenizer) -> Part:
-    """Read and featurize one task's English training and dev data."""
-    values = {k: v for k, (v, _) in stage.values[row].items()}
-    task = replace(tasks.get(name), **{k: values[k] for k in ROW_FIELDS})
+def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part:
+    """Read and featurize one task's training data, and its English dev data."""
+    values = {k: v for k, (v, _) in stage.values[member.row].items()}
+    task = replace(tasks.get(member.name), **{k: values[k] for k in ROW_FIELDS})
     labels = splits.labels(task, context.data)
     english, limit = context.world["english"], context.given.limit
-    languages = training_languages(task, context)
     loaded = [evaluation.load_examples(task, context.data, "train", lang, limit)
-              for lang in languages]
+              for lang in member.languages]
     examples = [e for part in loaded for e in part.examples]
-    log(f"{name}: {len(examples):,} training examples, {sum(part.dropped for part in loaded):,} "
-        "without gold left out")
+    log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples, "
+        f"{sum(part.dropped for part in loaded):,} without gold left out")
     features = data.featurize(task, examples, tokenizer, labels, train=True)
-    order = draws.Order(features.item_lengths, values["batch_size"], stage.seed, name)
+    language = numpy.repeat(range(len(loaded)), [len(part.examples) for part in loaded])
+    order = draws.Order(features.item_lengths, values["batch_size"], stage.seed, task.name,
+                        language[features.example[::features.group]], values["alpha"])
     part = Part(task, labels, values, features, order)
     if task.kind != "mlm":
         dev = evaluation.load_examples(task, context.data, "dev", english, limit)
@@ -87,7 +88,7 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
     """Train a stage, or reuse it; returns the folder of its best encoder (an HF folder)."""
     folder = context.out / "stages" / stage.key
     best = folder / "best"
-    names = "+".join(name for name, _ in stage.parts)
+    names = stage.names
     with locked(folder):
         if (folder / "DONE").exists() and (best / "model.safetensors").exists():
             log(f"stage {names} seed {stage.seed}: done before ({stage.key})")
@@ -97,16 +98,16 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
         log(f"stage {names} seed {stage.seed}: {folder}")
         _, _, vocabulary, _ = weights.load_encoder(start)
         tokenizer = data.Tokenizer(vocabulary)
-        parts = {name: load_part(name, row, stage, context, tokenizer)
-                 for name, row in stage.parts}
+        parts = {member.name: load_part(member, stage, context, tokenizer)
+                 for member in stage.members}
         model = build_model(stage, parts, start, context)
         predict.check_fit(tokenizer, model.encoder.config, start)
         check_disk(folder, model)
         settings = stage_settings(stage)
         setup = make_setup(model, parts, settings, stage.seed, tokenizer, context.hardware)
-        chosen = train(setup, stage_steps(parts, settings), folder, context.stop)
+        outcome = train(setup, stage_steps(parts, settings), folder, context.stop)
         config = model.encoder.config
-        finish_stage(folder, chosen, stage, parts, config, vocabulary, context.world)
+        finish_stage(folder, outcome, stage, parts, config, vocabulary, context.world)
     return best
 
 
@@ -116,8 +117,9 @@ def stage_settings(stage: Stage) -> dict:
             if name not in ("mask_rate", "random_rate")}
 
 
-def finish_stage(folder, chosen, stage: Stage, parts, config, vocabulary: Path, world) -> None:
+def finish_stage(folder, outcome, stage: Stage, parts, config, vocabulary: Path, world) -> None:
     """Turn the best checkpoint into an HF folder, mark the stage done, remove its checkpoints."""
+    chosen = folder / "ckpt" / checkpoint_name(outcome["step"], True)
     tensors = weights.read_safetensors(chosen / "model.safetensors")
 
     def below(prefix):
@@ -134,7 +136,7 @@ def finish_stage(folder, chosen, stage: Stage, parts, config, vocabulary: Path, 
         write_file(aside / "world.json", json.dumps(world))
     aside.rename(best)
     sync_folder(folder)
-    write_file(folder / "DONE", "")
+    write_file(folder / "DONE", json.dumps(outcome, ensure_ascii=False))
     clear_checkpoints(folder)
 
 
@@ -182,8 +184,26 @@ def run_folder(inter: str, target: str, seed: int, context: Context) -> Path:
 
 def target_task(target: str, context: Context):
     """The target's row with the values that hold in this command."""
-    values = resolve(tasks.get(target), "target", context.given, context.recipe)
-    return replace(tasks.get(target), **{name: values[name][0] for name in ROW_FIELDS})
+    row = tasks.get(parse_task(target)[0])
+    values = resolve(row, "target", context.given, context.recipe)
+    return replace(row, **{name: values[name][0] for name in ROW_FIELDS})
+
+
+def run_until_sound(inter: str, target: str, seed: int, context: Context) -> list[dict | None]:
+    """A run and, while it is degenerate, at most --restarts more with seeds that nobody asked for.
+
+    All of them are kept: what is left out of a mean must be seen.
+    """
+    results = [run(inter, target, seed, context)]
+    seeds = context.given.seed
+    for attempt in range(context.given.restarts):
+        if not (results[-1] and results[-1]["degenerate"]):
+            break
+        spare = max(seeds) + 1 + attempt * len(seeds) + seeds.index(seed)
+        log(f"{inter}, {target}, seed {results[-1]['seed']} is degenerate "
+            f"({results[-1]['degenerate']}): restarted with seed {spare}")
+        results.append(run(inter, target, spare, context))
+    return results
 
 
 def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
@@ -196,7 +216,7 @@ def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
         return None
     task = target_task(target, context)
     folder = run_folder(inter, target, seed, context)
-    config = describe_run(inter, task, seed, stages, context)
+    config = describe_run(inter, target, seed, stages, context)
     with locked(folder):
         claim(folder, config)
         is_kept = not stages or (stage_folder(stages[-1], context) / "model.safetensors").exists()
@@ -204,7 +224,7 @@ def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
             start = context.model
             for stage in stages:
                 start = run_stage(stage, start, context)
-            evaluate(folder, task, config["key"]["split"], stages, start, inter, seed, context)
+            evaluate(folder, task, config["key"], stages, start, context)
             write_file(folder / "DONE", "")
             drop_encoder(stages, task, context)
     return evaluation.read_run(folder)[0]
@@ -215,8 +235,14 @@ def stage_folder(stage: Stage, context: Context) -> Path:
     return context.out / "stages" / stage.key / "best"
 
 
-def describe_run(inter, task, seed, stages, context) -> dict:
+def stage_outcome(stage: Stage, context: Context) -> dict:
+    """What a finished stage says of its best step: {"step", "dev", "degenerate"}."""
+    return read_json(context.out / "stages" / stage.key / "DONE")
+
+
+def describe_run(inter, target, seed, stages, context) -> dict:
     """config.json: `key` decides the result and must agree on resume, the rest is recorded."""
+    task = target_task(target, context)
     split = context.given.split or task.eval_split
     languages = splits.languages(task, context.data, split)
     if not languages:
@@ -227,7 +253,7 @@ def describe_run(inter, task, seed, stages, context) -> dict:
         log(f"{task.name} {split}: no files for {' '.join(missing)}")
     files = gold_files(task, split, languages, context)
     return {
-        "key": {"inter": inter, "target": task.name, "split": split, "seed": seed,
+        "key": {"inter": inter, "target": target, "task": task.name, "split": split, "seed": seed,
                 "head": stages[-1].head if task.train_on else "",
                 "stages": [s.key for s in stages], "weights": start_digest(context.model),
                 "gold": digest(list(files.values())), "limit": context.given.limit,
@@ -235,7 +261,7 @@ def describe_run(inter, task, seed, stages, context) -> dict:
                 "precision": str(context.hardware.dtype),
                 "row": {name: getattr(task, name) for name in ROW_FIELDS}},
         "paths": {"model": str(context.model.resolve()), "data": str(context.data.resolve())},
-        "values": {f"{'+'.join(n for n, _ in s.parts)}": s.values for s in stages},
+        "stages": [{"tasks": s.members, "values": s.values} for s in stages],
         "files": files | dict(pair for s in stages for pair in s.files.items()),
         "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
                      "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
@@ -286,26 +312,29 @@ def warn_of_changes(before: dict, now: dict) -> None:
             log(f"warning: {name} was {before.get(name)}, is {now[name]}")
 
 
-def evaluate(folder: Path, task, split: str, stages, start: Path, inter: str, seed: int,
-             context: Context) -> None:
+def evaluate(folder: Path, task, key: dict, stages, start: Path, context: Context) -> None:
     """Predict every language that has no prediction file yet, then score all files."""
     trained = tasks.get(stages[-1].head) if task.train_on else task
-    languages, limit = splits.languages(task, context.data, split), context.given.limit
+    split, limit = key["split"], context.given.limit
+    languages = splits.languages(task, context.data, split)
     predict_missing(folder, task, split, languages, start, trained, context)
     scores = {}
     for lang in languages:
         scores[lang] = evaluation.score_language(folder, task, context.data, split, lang, limit)
         log(f"{task.name} {lang}: {scores[lang]}")
-    english = context.world["english"]
     copied = 0
     if task.train_on:
-        copied = evaluation.leaked(trained, task, split, context.data, english, limit)
+        copied = evaluation.leaked(trained, task, split, context.data,
+                                   stages[-1].members[0].languages, limit)
     if copied:
         log(f"warning: {copied} {task.name} {split} examples are also training examples")
-    result = {"schema": 1, "world": context.world["world"], "inter": inter, "task": task.name,
-              "split": split, "seed": seed, "limited": limit, "languages": scores,
-              "leaked": copied,
-              **evaluation.summarise(task, scores, english)}
+    failed = [f"{name}: {why}" for stage in stages
+              for name, why in stage_outcome(stage, context)["degenerate"].items() if why]
+    result = {"schema": 2, **{name: key[name] for name in
+                              ("world", "inter", "target", "task", "split", "seed", "layer")},
+              "limited": limit, "languages": scores, "leaked": copied,
+              "degenerate": "; ".join(failed),
+              **evaluation.summarise(task, scores, context.world["english"])}
     write_file(folder / "metrics.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 

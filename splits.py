@@ -89,7 +89,8 @@ def languages(task: Task, data: Path, split: str) -> list[str]:
             found |= _names(task, data, pattern)
         elif paths := _matches(data, pattern):
             found |= {english} if len(task.languages) == 1 else _held(task, data, paths)
-            break  # find() never gets past a file of several languages
+            if len(task.languages) > 1:
+                break  # find() never gets past a file of several languages
     if not found and split == "dev" and task.dev_share:
         return languages(task, data, "train")
     order = [english, *task.languages, *task.xtreme_r, *sorted(found)]

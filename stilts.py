@@ -3,7 +3,8 @@
     python stilts.py --inter squad --target tydiqa                          the toy world
     python stilts.py --inter squad --target tydiqa --model DIR --data DIR   XLM-R, real data
     python stilts.py --inter none --target xnli --seed 1,2,3                baseline, three seeds
-    python stilts.py --inter mnli+squad --target panx,tatoeba               several tasks at once
+    python stilts.py --inter mnli+squad+mlm --target panx,tatoeba           several tasks at once
+    python stilts.py --inter mnli@de --target tydiqa@sw,te                  other training languages
     python stilts.py --predict RUN FILE                                     answers for a file
 
 A run is a chain of stages: intermediate task(s), then the target task's training, each from the
@@ -60,13 +61,15 @@ def parse(arguments):
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument_group("what to run").add_argument
     add("--inter", default="none", metavar="TASKS",
-        help="intermediate task, several joined by + for multi-task training, or none (default)")
+        help="intermediate task, several joined by + for multi-task training, all for the paper's "
+        "nine, or none (default); TASK@LANG,LANG or TASK@all: trained in these languages")
     add("--target", metavar="TASKS",
-        help="target task(s), comma-separated; xtreme or xtreme-r: all rows of a benchmark; "
-        "none: stop after the intermediate stage")
+        help="target task(s), comma-separated, also as TASK@LANGS; xtreme or xtreme-r: all rows of "
+        "a benchmark; none: stop after the intermediate stage")
     add("--seed", default="1", help="comma-separated whole numbers; several give mean and SD (1)")
+    add("--restarts", type=int, default=0, metavar="N",
+        help="run a degenerate run again, at most N times, with unused seeds (0 = off)")
     add("--split", help="split to evaluate (default: the row's eval_split)")
-    add("--no-baseline", action="store_true", help="do not also run --inter none")
     add("--controls", action="store_true", help="toy: run the controls (off: print recorded ones)")
     add("--limit", type=int, default=0, metavar="N",
         help="first N examples of every file; marks all results LIMITED (0 = off)")
@@ -114,8 +117,8 @@ def check_given(given) -> None:
             not given.list and (given.model is None) != (given.data is None),
         "give one of --target, --list, --check and --predict":
             bool(given.target) + given.list + given.check + bool(given.predict) != 1,
-        "--limit and --micro-tokens cannot be negative":
-            min(given.limit, given.micro_tokens) < 0,
+        "--limit, --restarts and --micro-tokens cannot be negative":
+            min(given.limit, given.restarts, given.micro_tokens) < 0,
         "--layer wants a number from 0 or `all`": not re.fullmatch(r"\d{1,3}|all", given.layer),
         "--missing belongs to --list": given.missing and not given.list,
         "--seed wants different whole numbers, as in 1,2,3":
@@ -137,24 +140,25 @@ def check_given(given) -> None:
 
 def chosen_tasks(given) -> tuple[str, list[str]]:
     """Names checked: the intermediate arm, and the targets with benchmarks spelled out."""
-    if given.inter != "none":
-        check_intermediate(given.inter.split("+"))
+    check_intermediate(given.inter)
     if given.target in ("xtreme", "xtreme-r"):
         rows = [task for task in tasks.TASKS.values() if given.target in task.benchmarks]
         for row in [row for row in rows if row.scored_only]:
             log(f"{row.name} is left out: {row.recipe}")
         return given.inter, [row.name for row in rows if not row.scored_only]
-    targets = given.target.split(",")
-    for row in [tasks.get(name) for name in targets if name != "none"]:
+    targets = plan.split_targets(given.target)
+    for target in [target for target in targets if target != "none"]:
+        row = tasks.get(plan.parse_task(target)[0])
         if row.kind == "mlm" or row.scored_only:
             why = "masked LM is an intermediate task" if row.kind == "mlm" else row.recipe
             raise UserError(f"--target {row.name}: {why}")
     return given.inter, targets
 
 
-def check_intermediate(names: list[str]) -> None:
+def check_intermediate(inter: str) -> None:
+    names = [name for name, _ in plan.parse_arm(inter)]
     if len(set(names)) < len(names):
-        raise UserError(f"--inter {'+'.join(names)}: a task stands twice")
+        raise UserError(f"--inter {inter}: a task stands twice (several languages: TASK@LANG,LANG)")
     for row in map(tasks.get, names):
         if "train" not in row.files and not row.members:
             source = f"; use {', '.join(row.train_on)}" if row.train_on else ""
@@ -225,23 +229,25 @@ def catch_signals():
 def run_all(given, context: plan.Context) -> None:
     """Every run of the command, then one table per target."""
     inter, targets = chosen_tasks(given)
-    arms = [inter] if inter == "none" or given.no_baseline else ["none", inter]
+    arms = list(dict.fromkeys(("none", inter)))
     check_runs(given, inter, targets, context)
     own_folder(context.out)
     for target in targets:
         results = [result for arm in (arms if target != "none" else [inter])
                    for seed in given.seed for result in run_layers(arm, target, seed, context)]
         if target != "none":
-            print(evaluation.markdown_table(tasks.get(target), results[0]["split"], results) + "\n")
+            task = tasks.get(results[0]["task"])
+            print(evaluation.markdown_table(task, results[0]["split"], results) + "\n")
             if context.world["world"] != "real":
                 from toy import controls
                 print(controls.show(inter, target, given, context), end="")
 
 
 def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[dict]:
-    """The results of one run; with --layer all, of one for each block, its number in the name."""
+    """The results of one run and its restarts; with --layer all, of one run for each block, its
+    number in the name."""
     if context.given.layer != "all":
-        return [runs.run(arm, target, seed, context)]
+        return runs.run_until_sound(arm, target, seed, context)
     results = []
     for layer in range(1, weights.load_encoder(context.model)[0].num_layers + 1):
         given = argparse.Namespace(**vars(context.given) | {"layer": layer})
@@ -257,11 +263,11 @@ def check_runs(given, inter: str, targets: list[str], context: plan.Context) -> 
         stages = plan.plan_run(inter, target, given.seed[0], context)
         used |= {row for stage in stages for row in stage.values}
         if target != "none":
-            used.add(target)
             task = runs.target_task(target, context)
+            used.add(task.name)
             if given.layer and not task.search:
                 raise UserError(f"--layer is for retrieval, {target} is {task.kind}")
-            runs.describe_run(inter, task, given.seed[0], stages, context)
+            runs.describe_run(inter, target, given.seed[0], stages, context)
     for owner, name, _ in given.set:
         if owner and owner not in used:
             raise UserError(f"--set {owner}.{name}: no stage here has the values of {owner}")
@@ -290,7 +296,7 @@ def print_plan(given, context: plan.Context) -> None:
     print(f"model {context.model}: {size / 4e6:.2f} M parameters; {context.hardware}")
     seen = set()
     for target in targets:
-        for arm in dict.fromkeys(("none", inter)) if not given.no_baseline else (inter,):
+        for arm in dict.fromkeys(("none", inter)):
             for seed in given.seed:
                 if arm == target == "none":
                     continue
@@ -303,17 +309,18 @@ def print_plan(given, context: plan.Context) -> None:
 
 
 def print_stage(stage: plan.Stage, seen: set, context, tokenizer) -> None:
-    names = "+".join(name for name, _ in stage.parts)
     is_done = (context.out / "stages" / stage.key / "DONE").exists()
-    print(f"  stage {names} {stage.key}: {'done' if is_done else 'to train'}")
+    print(f"  stage {stage.names} {stage.key}: {'done' if is_done else 'to train'}")
     if stage.key in seen:
         return
     seen.add(stage.key)
-    parts = {name: runs.load_part(name, row, stage, context, tokenizer)
-             for name, row in stage.parts}
+    parts = {member.name: runs.load_part(member, stage, context, tokenizer)
+             for member in stage.members}
     print(f"    {stage_steps(parts, runs.stage_settings(stage))} steps")
     for path, sha in stage.files.items():
         print(f"    {path} sha256 {sha[:16]}")
+    for member in stage.members:
+        print(f"    {member.name} in {' '.join(member.languages)}")
     for row, values in stage.values.items():
         for name, (value, origin) in values.items():
             print(f"    {row}.{name} = {value}  ({origin})")
@@ -323,7 +330,7 @@ def print_files(target: str, given, context) -> None:
     """Languages found for a target, and what would have to be fetched for the others."""
     if target == "none":
         return
-    task = tasks.get(target)
+    task = tasks.get(plan.parse_task(target)[0])
     split = given.split or task.eval_split
     found = splits.languages(task, context.data, split)
     print(f"  {target} {split}: found {' '.join(found) or 'no language'}")

@@ -94,6 +94,7 @@ class State:
     step: int = 0
     evaluated: int = -1                     # last step whose dev score is known
     best: list = field(default_factory=lambda: [-math.inf, -1])           # score, step
+    outcome: dict = field(default_factory=dict)      # of the best step: dev scores, collapses
     decay: float = 1.0                      # product of (1 - rate * weight_decay) so far
     counters: dict = field(default_factory=dict)                          # batches drawn per task
     skipped: int = 0                        # fp16 steps skipped in a row
@@ -129,12 +130,13 @@ def make_setup(model: Model, parts, settings, seed, tokenizer, hardware) -> Setu
     return Setup(model, parts, settings, seed, tokenizer, hardware, optimizer, scaler, vocabulary)
 
 
-def train(setup: Setup, total: int, folder: Path, stop) -> Path:
+def train(setup: Setup, total: int, folder: Path, stop) -> dict:
     """The one training loop: fine-tuning, multi-task, masked language modelling.
 
     total: optimizer steps; folder: the stage's, continued from its newest complete checkpoint;
-    stop(): the exit code of a signal that arrived, or 0. Returns the folder of the best checkpoint
-    by the mean main dev score (ties: the earlier; without any dev score: the last). Raises
+    stop(): the exit code of a signal that arrived, or 0. The best checkpoint is the one with the
+    highest mean main dev score (ties: the earlier; without any dev score: the last). Returns its
+    {"step": ..., "dev": {task: score}, "degenerate": {task: why its training failed}}. Raises
     NotFinite before a step whose loss or gradient is not finite, Stopped after saving.
     """
     settings, optimizer, scaler = setup.settings, setup.optimizer, setup.scaler
@@ -153,10 +155,11 @@ def train(setup: Setup, total: int, folder: Path, stop) -> Path:
     while True:
         # now and then: score English dev, keep the best
         if state.step in marks and state.evaluated < state.step:
-            scores = dev_scores(setup, poll)
+            scores, collapses = dev_scores(setup, poll)
             score = sum(scores.values()) / len(scores) if scores else state.step
             if score > state.best[0]:
                 state.best = [score, state.step]
+                state.outcome = {"dev": scores, "degenerate": collapses}
             state.evaluated = state.step
             journal.write({"step": state.step, "dev": scores})
             save(folder, setup, state)
@@ -187,7 +190,9 @@ def train(setup: Setup, total: int, folder: Path, stop) -> Path:
         bar.update()
         journal.step(state.step, total, {"task": name, "loss": loss, "lr": rate, "norm": norm})
     bar.close()
-    return folder / "ckpt" / checkpoint_name(state.best[1], True)
+    state.outcome["degenerate"] = flat_losses(setup.parts, journal.path) | {
+        name: why for name, why in state.outcome["degenerate"].items() if why}
+    return {"step": state.best[1], **state.outcome}
 
 
 def refuse(folder: Path, facts: dict) -> None:
@@ -240,9 +245,10 @@ def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[f
     return float(total), float(norm)
 
 
-def dev_scores(setup: Setup, poll) -> dict[str, float]:
-    """Main score of each task on its English dev subset; masked LM has none."""
-    scores = {}
+def dev_scores(setup: Setup, poll) -> tuple[dict[str, float], dict[str, str]]:
+    """Main score of each task on its English dev subset, and why it has collapsed ("" if it has
+    not); masked LM has none."""
+    scores, collapses = {}, {}
     lookup = setup.vocabulary.lookup if setup.vocabulary else None
     for name, part in setup.parts.items():
         if part.dev:
@@ -253,7 +259,22 @@ def dev_scores(setup: Setup, poll) -> dict[str, float]:
             answers = predict.answer_split(part.task, part.dev, answers)
             values = evaluation.score_groups(part.task, part.dev, answers, part.groups, "en")
             scores[name] = evaluation.task_score(part.task, values)
-    return scores
+            collapses[name] = evaluation.collapse(part.task, part.dev, answers, values)
+    return scores, collapses
+
+
+def flat_losses(parts: dict[str, Part], journal: Path) -> dict[str, str]:
+    """Tasks whose training loss at the end (mean of the last quarter of the logged steps) is not
+    3 % below that at the beginning (the first tenth). Masked LM goes on from its pretraining."""
+    rows = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    flat = {}
+    for name in [name for name, part in parts.items() if part.task.kind != "mlm"]:
+        losses = [row["loss"] for row in rows if row.get("task") == name]
+        if len(losses) >= 40:
+            first, last = np.mean(losses[:len(losses) // 10]), np.mean(losses[-len(losses) // 4:])
+            if last > 0.97 * first:
+                flat[name] = f"flat loss, {first:.3f} to {last:.3f}"
+    return flat
 
 
 class Journal:

@@ -30,7 +30,7 @@ import data  # noqa: E402
 import stilts  # noqa: E402
 import train  # noqa: E402
 
-COMMAND = ["--inter", "squad", "--target", "tydiqa", "--limit", "30", "--no-baseline",
+COMMAND = ["--inter", "squad", "--target", "tydiqa", "--limit", "30",
            "--set", "steps=24", "--set", "evaluations=4", "--set", "batch_size=4"]
 
 

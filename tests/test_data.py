@@ -346,6 +346,34 @@ def test_an_epoch_holds_every_item_once_and_is_a_pure_function(count, size):
         assert any(a.tolist() != other(k).tolist() for k, a in enumerate(first))
 
 
+def test_languages_are_drawn_with_their_share_and_in_turn():
+    language = np.repeat([0, 1, 2], [900, 90, 10])
+    lengths = np.random.default_rng(0).integers(3, 400, 1000)
+    order = draws.Order(lengths, 8, 1, "ner", language, alpha=0.5)
+    epochs = [np.concatenate([order(k) for k in range(e * order.per_epoch, (e + 1) * order.per_epoch)])
+              for e in range(6)]
+    counts = [np.bincount(language[epoch]).tolist() for epoch in epochs]
+    assert counts == [draws.shares([900, 90, 10], 0.5)] * 6
+    for number in range(3):                  # every item once before any comes again
+        seen = np.bincount(np.concatenate(epochs), minlength=1000)[language == number]
+        assert seen.max() - seen.min() <= 1
+    again = draws.Order(lengths, 8, 1, "ner", language, alpha=0.5)
+    assert again(5 * order.per_epoch).tolist() == order(5 * order.per_epoch).tolist()
+    plain = draws.Order(lengths, 8, 1, "ner")
+    together = draws.Order(lengths, 8, 1, "ner", language, alpha=1.0)
+    assert [plain(k).tolist() for k in range(200)] == [together(k).tolist() for k in range(200)]
+
+
+@pytest.mark.parametrize("sizes", [[5], [1, 1], [1000, 1], [900, 90, 10], [7, 7, 7, 8]])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+def test_shares_of_languages(sizes, alpha):
+    found = draws.shares(sizes, alpha)
+    assert sum(found) == sum(sizes) and min(found) >= 1
+    exact = np.array(sizes, float) ** alpha
+    exact *= sum(sizes) / exact.sum()
+    assert np.abs(found - exact).max() < len(sizes)
+
+
 def test_neighbours_in_a_batch_have_similar_lengths():
     lengths = np.random.default_rng(0).integers(3, 400, 4000)
     order = draws.Order(lengths, 16, 1, "squad")

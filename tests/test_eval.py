@@ -134,20 +134,17 @@ def test_mean_states_are_means_over_all_positions():
 
 
 def test_means_with_and_without_english():
-    values = {"en": {"labels": True, "f1": 80.0, "exact_match": 60.0, "degenerate": ""},
+    values = {"en": {"labels": True, "f1": 80.0, "exact_match": 60.0},
               "sw": {"labels": True, "f1": 50.0, "exact_match": 30.0},
               "bn": {"labels": False, "n": 3}}
     row = SimpleNamespace(metric="squad_v1")
-    assert evaluation.summarise(row, values, "en") == {
-        "official": 55.0, "zero_shot": 40.0, "degenerate": ""}
+    assert evaluation.summarise(row, values, "en") == {"official": 55.0, "zero_shot": 40.0}
 
 
 def test_cells():
     assert evaluation.spread([71.26]) == "71.3"
     assert evaluation.spread([70.0, 72.0]) == "71.0 ± 1.4"
     assert evaluation.spread([None]) == "no labels"
-    assert evaluation.is_constant(["yes"] * 40) == "'yes' everywhere"
-    assert evaluation.is_constant(["yes"] * 30 + ["no"] * 10) == ""
 
 
 @pytest.mark.parametrize("rows, fits", [(102, True), (104, True), (101, False), (103, False),
@@ -234,5 +231,41 @@ def test_members_count_alike_however_large():
     assert evaluation.score_groups(row, examples, answers, (10,), "en") == {"accuracy": 80.0}
 
 
-def test_a_degenerate_run_is_named_alike_in_every_process():
-    assert evaluation.is_constant([("b", "a", "c")] * 30) == "('a', 'b', 'c') everywhere"
+def collapse_of(kind, golds, answers, **values):
+    examples = [(i, gold) for i, gold in enumerate(golds)]
+    return evaluation.collapse(SimpleNamespace(kind=kind), examples, answers, values)
+
+
+def test_a_collapse_is_told_from_a_low_score():
+    golds = ["a"] * 50 + ["b"] * 50
+    assert collapse_of("classification", golds, ["a"] * 100) == "'a' everywhere"
+    assert collapse_of("classification", golds, ["b"] + ["a"] * 99) == "'a' everywhere"
+    half = ["a", "b"] * 50
+    assert collapse_of("classification", golds, half).startswith("accuracy 50.0, the commonest")
+    assert collapse_of("classification", golds, golds[:40] + half[40:70] + golds[70:]) == ""
+    assert collapse_of("multiple_choice", [0, 1, 2, 3] * 25, [0, 1, 2, 2] * 25) == ""
+    assert collapse_of("multiple_choice", [0, 1, 2, 3] * 25, [1, 1, 2, 1] * 25) == ""
+    assert collapse_of("multiple_choice", [0, 1, 2, 3] * 25, [1, 2, 2, 1] * 25) != ""
+
+
+def test_collapse_of_tags_and_spans():
+    golds = [("O", "O", "O", "B")] * 30
+    assert collapse_of("tagging", golds, [("O",) * 4] * 30, f1=0.0) == "'O' everywhere"
+    mixed = [("O", "O", "B", "O")] * 30
+    assert collapse_of("tagging", golds, mixed, f1=0.0) == "F1 0.0"
+    assert collapse_of("tagging", golds, mixed, accuracy=50.0).startswith("accuracy 50.0")
+    assert collapse_of("tagging", golds, golds, f1=100.0) == ""
+    spans = [str(i) for i in range(30)]
+    assert collapse_of("span", spans, [""] * 30, f1=0.0) == "'' everywhere"
+    assert collapse_of("span", spans, spans, f1=9.9) == "F1 9.9"
+    assert collapse_of("span", spans, spans, f1=10.1) == ""
+    assert collapse_of("span", spans[:19], spans[:19], f1=0.0) == ""          # too few to tell
+
+
+def test_degenerate_runs_are_counted_both_ways():
+    runs = [{"inter": "mnli", "seed": seed, "target": "t", "limited": 0, "degenerate": why,
+             "languages": {"en": {"n": 9, "accuracy": score}}, "official": score, "zero_shot": score}
+            for seed, why, score in ((1, "", 80.0), (2, "'a' everywhere", 30.0), (3, "", 70.0))]
+    table = evaluation.markdown_table(SimpleNamespace(metric="accuracy", xtreme_r=()), "test", runs)
+    assert "| mnli\u2020 | 1,2,3 | 60.0 ± 26.5 |" in table
+    assert "| mnli without \u2020 | 1,3 | 75.0 ± 7.1 |" in table

@@ -87,7 +87,7 @@ def test_what_a_run_leaves(finished):
     assert files == {f"test-{lang}.json" for lang in languages} and len(languages) >= 4
     config = json.loads((folder / "config.json").read_text())
     assert {"argv", "torch", "commit", "threads"} <= set(config["recorded"])
-    assert config["values"]["squad"]["squad"]["steps"] == [4, "--set"]
+    assert config["stages"][0]["values"]["squad"]["steps"] == [4, "--set"]
     assert (folder / "DONE").exists() and not list(out.glob("stages/*/ckpt/*"))
 
 
@@ -101,7 +101,7 @@ def test_the_same_command_again_is_done_and_prints_the_same(finished):
 
 def test_a_second_target_reuses_the_intermediate_stage(finished):
     out, _, _ = finished
-    _, stderr = run("--inter", "squad", "--target", "tatoeba", "--no-baseline", *QUICK, out=out)
+    _, stderr = run("--inter", "squad", "--target", "tatoeba", *QUICK, out=out)
     assert "stage squad seed 1: done before" in stderr
 
 
@@ -223,7 +223,7 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
     out, _, _ = finished
     before = sorted(p.as_posix() for p in (out / "toy--squad--tydiqa--s1--limited").rglob("*"))
     line = error_of("--inter", "squad", "--target", "tydiqa", *QUICK, "--set", "tydiqa.epochs=1",
-                    "--set", "tydiqa.lr=0.0001", "--no-baseline", out=out)
+                    "--set", "tydiqa.lr=0.0001", out=out)
     assert "made with another stages" in line
     assert before == sorted(p.as_posix() for p in
                             (out / "toy--squad--tydiqa--s1--limited").rglob("*"))

@@ -83,12 +83,14 @@ def test_dropout_depends_on_seed_and_step_alone(tokenizer):
 
 def test_it_learns_and_keeps_the_best_checkpoint(tokenizer, tmp_path):
     setup = make_setup(tokenizer, lr=3e-3)
-    best = train.train(setup, 60, tmp_path, never)
+    outcome = train.train(setup, 60, tmp_path, never)
     rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().split("\n")[:-1]]
     scores = {row["step"]: row["dev"]["invented"] for row in rows if "dev" in row}
     assert list(scores) == [12, 24, 36, 48, 60]
     first_best = next(step for step, score in scores.items() if score == max(scores.values()))
-    assert best.name == train.checkpoint_name(first_best, True) and best.exists()
+    assert outcome == {"step": first_best, "dev": {"invented": scores[first_best]}, "degenerate": {}}
+    best = tmp_path / "ckpt" / train.checkpoint_name(first_best, True)
+    assert best.exists()
     assert max(scores.values()) >= 95
     kept = {p.name for p in (tmp_path / "ckpt").iterdir()}
     assert kept == {best.name, train.checkpoint_name(48, True), train.checkpoint_name(60, True)}
@@ -177,3 +179,16 @@ def test_a_resume_that_forgets_something_is_noticed(what):
     done = subprocess.run([sys.executable, ROOT / "tests/kill_resume.py", "--kills", "6", "--break",
                            what], capture_output=True, text=True)
     assert done.returncode == 1 and "differ" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_loss_that_does_not_fall_is_flat(tmp_path):
+    def flat(losses, kind="classification"):
+        rows = [{"step": i, "task": "invented", "loss": loss} for i, loss in enumerate(losses)]
+        (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"dev": {}}])))
+        parts = {"invented": SimpleNamespace(task=SimpleNamespace(kind=kind))}
+        return train.flat_losses(parts, tmp_path / "train.jsonl")
+
+    stuck = [1.10 + 0.01 * (i % 2) for i in range(100)]
+    assert flat(stuck) == {"invented": "flat loss, 1.105 to 1.105"}
+    assert flat([1.1 - 0.005 * i for i in range(100)]) == {} == flat(stuck, "mlm")
+    assert flat(stuck[:39]) == {}                                  # too few to tell

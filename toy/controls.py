@@ -43,8 +43,8 @@ NEVER, SAME = "never pretrained", "none, same steps"
 def run(inter: str, target: str, seeds: str, out: Path, data: Path, model: Path,
         settings=()) -> list[dict]:
     """metrics.json of one arm for each seed, with its folder. settings: as for --set."""
-    make.command("--inter", inter, "--target", target, "--seed", seeds, "--no-baseline",
-                 "--out", out, "--data", data, "--model", model,
+    make.command("--inter", inter, "--target", target, "--seed", seeds, "--out", out,
+                 "--data", data, "--model", model,
                  *(f"--set={setting}" for setting in settings))
     folders = [out / f"toy--{inter}--{target}--s{seed}" for seed in seeds.split(",")]
     return [evaluation.read_run(folder)[0] | {"folder": str(folder)} for folder in folders]
@@ -66,12 +66,12 @@ def trained(inter: str, target: str, seeds: str, out: Path, data: Path, model: P
     make.random_encoder(random, (model / "world.json").read_text(encoding="utf-8"),
                         model / weights.TOKENIZER, splits.world(model)["seed"])
     rows = {NEVER: run("none", target, seeds, folder / "never", data, random, settings)}
-    task = tasks.get(target)
+    task = tasks.get(target.partition("@")[0])
     if inter != "none" and task.train_on:
         first = seeds.split(",")[0]
         steps = steps_of(out / f"toy--{inter}--{target}--s{first}")
         rows[SAME] = run("none", target, seeds, folder / f"same-{steps}", data, model,
-                         [*settings, f"{target}.steps={steps}"])
+                         [*settings, f"{task.name}.steps={steps}"])
     return [row | {"inter": name} for name, found in rows.items() for row in found]
 
 
@@ -92,7 +92,7 @@ def guesses(target: str, data: Path) -> list[dict]:
             score = rule(task, data, lang, examples)
             languages[lang] = {"n": len(examples), "labels": True, **score}
         rows.append({"inter": name, "seed": "-", "task": target, "split": task.eval_split,
-                     "limited": 0, "languages": languages,
+                     "limited": 0, "languages": languages, "degenerate": "",
                      **evaluation.summarise(task, languages, world["english"])})
     return rows
 
@@ -199,12 +199,13 @@ def record(out: Path, seeds: str) -> None:
 
 def show(inter: str, target: str, given, context) -> str:
     """The controls of a command as a table: run when it says --controls, else as recorded."""
-    task, split = tasks.get(target), given.split or tasks.get(target).eval_split
+    task = tasks.get(target.partition("@")[0])
+    split = given.split or task.eval_split
     seeds = ",".join(map(str, given.seed))
     if given.controls:
         settings = [f"{owner}.{name}={value}".lstrip(".") for owner, name, value in given.set]
         rows = trained(inter, target, seeds, context.out, context.data, context.model, settings)
-        rows += guesses(target, context.data)
+        rows += guesses(task.name, context.data)
         title = "Controls, run now"
     else:
         is_default = not (given.set or given.limit or given.split or given.layer)
@@ -218,6 +219,7 @@ def show(inter: str, target: str, given, context) -> str:
         sha = hashlib.sha256(RECORD.read_bytes()).hexdigest()[:12]
         title = (f"Controls, recorded {recorded['date']} (controls.json, sha256 {sha}; "
                  "--controls runs them)")
+    rows = [row | {"target": target} for row in rows]
     return f"{title}\n\n{evaluation.markdown_table(task, split, rows)}\n" if rows else ""
 
 

@@ -1,0 +1,117 @@
+"""Plans: the notation of arms and targets, training languages, what decides a stage's key."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import plan
+import runs
+import splits
+import stilts
+import tasks
+from conftest import ROOT
+from files import UserError
+
+DATA = ROOT / "toy/data"
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    _, given = stilts.parse(["--target", "panx", "--out", str(tmp_path_factory.mktemp("out"))])
+    stilts.check_given(given)
+    return stilts.make_context(given)
+
+
+def test_notation():
+    assert plan.parse_task("mnli") == ("mnli", ())
+    assert plan.parse_task("mnli@de,fr") == ("mnli", ("de", "fr"))
+    assert plan.parse_arm("none") == []
+    assert plan.parse_arm("squad@all+mlm") == [("squad", ("all",)), ("mlm", ())]
+    nine = [(name, ()) for name in tasks.INTERMEDIATE]
+    assert plan.parse_arm("all") == nine and len(nine) == 9
+    assert plan.parse_arm("all+mlm") == [*nine, ("mlm", ())]
+    assert plan.split_targets("tydiqa@sw,te,xnli,panx@all,pawsx") == [
+        "tydiqa@sw,te", "xnli", "panx@all", "pawsx"]
+    assert plan.split_targets("tydiqa,xnli") == ["tydiqa", "xnli"]
+
+
+@pytest.mark.parametrize("text", ["mnli@", "mnli@de,", "mnli@de,de", "mnil@de", "@de"])
+def test_bad_notation(text):
+    with pytest.raises(UserError):
+        plan.parse_task(text)
+
+
+@pytest.mark.parametrize("arm", ["squad+squad", "mnli+mnli@de", "all+mnli"])
+def test_a_task_twice_is_refused(arm):
+    with pytest.raises(UserError, match="twice"):
+        stilts.check_intermediate(arm)
+
+
+def test_training_languages(context):
+    def found(name, *wanted):
+        return plan.training_languages(tasks.get(name), wanted, context)
+
+    assert found("panx") == ("toy-en",) and found("panx", "toy-lex") == ("toy-lex",)
+    assert set(found("panx", "all")) == set(context.world["languages"]) == set(found("mlm"))
+    assert found("mlm", "toy-low", "toy-lex") == ("toy-low", "toy-lex")
+    assert found("squad", "all") == ("toy-en",)
+    for name, lang in (("squad", "toy-lex"), ("panx", "sw"), ("tatoeba", "toy-lex")):
+        with pytest.raises(UserError, match=f"{name}: no training file in {lang}"):
+            found(name, lang)
+    with pytest.raises(UserError, match="bad language name"):
+        found("panx", "../x")
+    with pytest.raises(UserError, match="one language"):
+        found("lareqa", "toy-en", "toy-lex")
+
+
+def test_keys_depend_on_what_is_trained_and_on_nothing_else(context):
+    def keys(inter, target, seed=1):
+        return [stage.key for stage in plan.plan_run(inter, target, seed, context)]
+
+    assert keys("squad@toy-en", "panx@toy-en") == keys("squad", "panx")
+    assert keys("squad", "panx")[0] == keys("squad", "tydiqa")[0]
+    every = [keys("none", f"panx{langs}")[0] for langs in ("", "@toy-lex", "@all")]
+    every += [keys("none", "panx", 2)[0], keys("squad", "panx")[1]]
+    assert len(set(every)) == len(every)
+    assert keys("none", "tatoeba") == []
+    with pytest.raises(UserError, match="is not trained"):
+        keys("none", "tatoeba@toy-lex")
+
+
+def test_target_in_other_languages_is_selected_on_english(context):
+    stage, = plan.plan_run("none", "panx@toy-lex,toy-low", 1, context)
+    assert stage.members == (("panx", "panx", ("toy-lex", "toy-low")),)
+    names = {"/".join(path.split("/")[-2:]) for path in stage.files}
+    assert names == {"toy-lex/train", "toy-low/train", "toy-en/dev"}
+    tydiqa, = plan.plan_run("none", "tydiqa", 1, context)
+    assert len(tydiqa.files) == 1                # its dev is a share of the English training file
+
+
+def test_translated_files_are_found_in_their_published_places(tmp_path):
+    places = {"mnli": "xnli/XNLI-MT-1.0/multinli/multinli.train.de.tsv",
+              "squad": "mlqa/mlqa-translate-train/de_squad-translate-train-train-v1.1.json",
+              "qqp": "qqp/train.de.tsv", "hellaswag": "hellaswag/hellaswag_train.de.jsonl"}
+    for name, place in places.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+        row = tasks.get(name)
+        assert splits.languages(row, tmp_path, "train") == ["de"], name
+        assert [str(path) for path in splits.find(row, tmp_path, "train", "de")] == [
+            str(tmp_path / place)]
+        assert splits.find(row, tmp_path, "train", "en") == []
+
+
+def test_a_degenerate_run_is_restarted_with_seeds_nobody_asked_for(monkeypatch):
+    made = []
+
+    def run(inter, target, seed, context):
+        made.append(seed)
+        return {"seed": seed, "degenerate": "" if seed in sound else "flat loss"}
+
+    monkeypatch.setattr(runs, "run", run)
+    for restarts, sound, expected in ((0, (), [2]), (2, (2,), [2]), (2, (), [2, 5, 8]),
+                                      (5, (8,), [2, 5, 8])):
+        made.clear()
+        given = SimpleNamespace(restarts=restarts, seed=[1, 2, 3])
+        found = runs.run_until_sound("mnli", "xnli", 2, SimpleNamespace(given=given))
+        assert made == expected == [result["seed"] for result in found]
