@@ -14,13 +14,13 @@ Only the standard library is imported.
 """
 
 import json
-import math
 from pathlib import Path
 from statistics import mean
 
 import metrics
 import readers
 import submission
+from compare import f1_unit, margin, units
 from files import UserError, parse_json
 from tasks import TASKS, Task
 
@@ -48,28 +48,21 @@ def score_tags(task, lang, gold: str, prediction: str, paths):
     golds, answers = submission.read_tags(gold), submission.read_tags(prediction)
     values = metrics.chunk_f1(golds, answers)
     del values["accuracy"]                      # no official value
-    units = [f1_unit(metrics.chunks([one]), metrics.chunks([other]))
-             for one, other in zip(golds, answers)]
-    return values, units
-
-
-def f1_unit(golds: set, answers: set) -> tuple[int, int]:
-    return 2 * len(golds & answers), len(golds) + len(answers)
+    return values, [f1_unit(metrics.chunks([one]), metrics.chunks([other]))
+                    for one, other in zip(golds, answers)]
 
 
 def score_spans(task, lang, gold: str, prediction: str, paths):
     examples = list(readers.parse_squad(parse_json(gold, paths[0]), paths[0]))
     answers = submission.parse_answers(task.form, prediction, examples, paths[1])
-    each = [metrics.score(task.metric, [example], [answer], lang)
-            for example, answer in zip(examples, answers)]
-    units = [(mean(one[key] for key in metrics.MAIN[task.metric]) / 100, 1) for one in each]
-    return metrics.score(task.metric, examples, answers, lang), units
+    each, = units(task, examples, answers, lang)
+    return metrics.score(task.metric, examples, answers, lang), each
 
 
 def score_pairs(task, lang, gold: str, prediction: str, paths):
     golds, answers = submission.read_pairs(gold), submission.read_pairs(prediction)
-    units = [f1_unit(golds & {pair}, answers & {pair}) for pair in golds | answers]
-    return metrics.set_f1(golds, answers), units
+    each = [f1_unit(golds & {pair}, answers & {pair}) for pair in golds | answers]
+    return metrics.set_f1(golds, answers), each
 
 
 def score_rankings(task, lang, gold: str, prediction: str, paths):
@@ -78,24 +71,13 @@ def score_rankings(task, lang, gold: str, prediction: str, paths):
     examples = [readers.Sentence(row, name, "", "query", tuple(right))
                 for row, (name, right) in enumerate(golds.items(), start=1)]
     ranked = [tuple(answers.get(example.id, ())) for example in examples]
-    values = [metrics.score(task.metric, [example], [answer], lang)["map@20"]
-              for example, answer in zip(examples, ranked)]
-    return metrics.score(task.metric, examples, ranked, lang), [(one / 100, 1) for one in values]
+    each, = units(task, examples, ranked, lang)
+    return metrics.score(task.metric, examples, ranked, lang), each
 
 
 SCORE = {"classification": score_labels, "multiple_choice": score_labels, "tagging": score_tags,
          "span": score_spans, "pairs": score_labels, "mining": score_pairs,
          "ranked": score_rankings}
-
-
-def margin(units: list[tuple[float, float]]) -> float:
-    """Half the 95 % interval of 100 sum(a) / sum(b), by the delta method; nan below 2 examples."""
-    total, n = sum(b for _, b in units), len(units)
-    if n < 2 or not total:
-        return math.nan
-    ratio = sum(a for a, _ in units) / total
-    squares = sum((a - ratio * b) ** 2 for a, b in units)
-    return 100 * 1.96 * math.sqrt(n / (n - 1) * squares) / total
 
 
 # ---- folders
@@ -126,10 +108,10 @@ def score_task(task: Task, predictions: Path, gold: Path, benchmark: str) -> dic
                  for folder in (gold, predictions)]
         texts = [submission.read_text(path) for path in paths]
         try:
-            values[lang], units = SCORE[task.form](task, lang, *texts, paths)
+            values[lang], each = SCORE[task.form](task, lang, *texts, paths)
         except UserError as problem:       # what concerns both files is said of the prediction
             raise problem if problem.path else UserError(problem.what, paths[1]) from None
-        margins[lang] = margin(units)
+        margins[lang] = margin(each)
     names = next(iter(values.values()))
     average = {f"avg_{name}": mean(one[name] for one in values.values()) for name in names}
     average["avg_metric"] = mean(average[f"avg_{name}"] for name in metrics.MAIN[task.metric])

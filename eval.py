@@ -1,6 +1,7 @@
 """The evaluation room: prediction files and gold -> official scores and tables.
 
-    python eval.py RUN...                         score the prediction files again and compare
+    python eval.py RUN...                         score the prediction files again and check
+    python eval.py RUN_A RUN_B                    and set the two side by side: what flipped
     python eval.py RUN --example sw:12            one example's whole walk (language:row)
     python eval.py --predictions DIR --gold DIR   anyone's predictions: XTREME, XTREME-R
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import benchmark
+import compare
 import metrics
 import splits
 import submission
@@ -116,20 +118,16 @@ def summarise(task, languages: dict[str, dict], english: str) -> dict:
 
 def leaked(trained, task, split: str, folder: Path, languages, limit: int) -> int:
     """Evaluation examples whose text also stands in the training data of the same language."""
+    def texts(examples) -> list[tuple]:
+        return [tuple(compare.visible(example).values()) for example in examples]
+
     count = 0
     for lang in languages:
         if splits.find(task, folder, split, lang):
-            training = load_examples(trained, folder, "train", lang, limit).examples
-            seen = {text_of(example) for example in training}
-            count += sum(text_of(example) in seen
-                         for example in load_examples(task, folder, split, lang, limit).examples)
+            seen = set(texts(load_examples(trained, folder, "train", lang, limit).examples))
+            evaluated = texts(load_examples(task, folder, split, lang, limit).examples)
+            count += sum(one in seen for one in evaluated)
     return count
-
-
-def text_of(example) -> tuple:
-    """What a model sees of an example: all its fields but row, id and gold."""
-    hidden = ("row", "id", "label", "answers", "tags", "gold")
-    return tuple(v for k, v in example._asdict().items() if k not in hidden)
 
 
 # ------------------------------------------------------------------------------------ tables
@@ -178,8 +176,8 @@ def spread(values: list) -> str:
 # --------------------------------------------------------------------------- the second look
 
 
-def rescore(run: Path) -> str:
-    """Score a run's prediction files again; UserError if metrics.json says something else."""
+def rescore(run: Path) -> dict:
+    """A run's metrics.json, its prediction files scored again; UserError if they say otherwise."""
     recorded, config = read_run(run)
     task, folder = tasks.get(recorded["task"]), Path(config["paths"]["data"])
     english = splits.world(folder)["english"]
@@ -192,7 +190,28 @@ def rescore(run: Path) -> str:
         if again != values:
             raise UserError(f"{lang}: recorded {values}, the prediction file gives {again}",
                             run / "metrics.json")
-    return markdown_table(task, recorded["split"], [recorded])
+    return recorded
+
+
+def side_by_side(runs: list[Path], flips: int) -> str:
+    """Two runs language by language: differences, what flipped, some of the texts.
+
+    Raises UserError unless both answered the same examples.
+    """
+    (recorded, config), (_, other) = map(read_run, runs)
+    different = [name for name in ("world", "target", "split", "limit", "gold")
+                 if config["key"].get(name) != other["key"].get(name)]
+    if different:
+        what = f"cannot be compared with {runs[0]}: another {', '.join(different)}"
+        raise UserError(what, runs[1])
+    task, folder = tasks.get(recorded["task"]), Path(config["paths"]["data"])
+    split, limit, pairs = recorded["split"], recorded["limited"], []
+    for lang in [lang for lang, values in recorded["languages"].items() if values["labels"]]:
+        loaded = load_examples(task, folder, split, lang, limit)
+        answers = [read_predictions(run, task, split, lang, loaded.examples) for run in runs]
+        pairs.append(compare.pair(task, loaded, answers, lang))
+    head = f"\n{task.name}, {split}: A = {runs[0]}, B = {runs[1]}\n\n"
+    return head + compare.report(task, pairs, splits.world(folder)["english"], flips)
 
 
 def read_run(run: Path) -> tuple[dict, dict]:
@@ -201,7 +220,8 @@ def read_run(run: Path) -> tuple[dict, dict]:
     needed = {"inter", "task", "target", "split", "seed", "limited", "languages", "official",
               "degenerate"}
     whole = (type(recorded) is type(config) is dict and needed <= set(recorded)
-             and {"key", "paths"} <= set(config) and type(recorded["languages"]) is dict
+             and type(config.get("key")) is type(config.get("paths")) is dict
+             and type(recorded["languages"]) is dict
              and all(type(values) is dict for values in recorded["languages"].values()))
     if not whole:
         raise UserError("not a finished run of this program", run)
@@ -212,7 +232,10 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("runs", nargs="*", type=Path, metavar="RUN", help="folder of a finished run")
+    add("runs", nargs="*", type=Path, metavar="RUN", help="folders of finished runs, each scored "
+        "again; exactly two are also compared and must be of one task, split and limit")
+    add("--flips", type=int, default=5, metavar="N",
+        help="texts of flipped examples to show per language when two runs are compared (5)")
     add("--example", metavar="LANG:ROW", help="show one example's walk instead")
     add("--predictions", type=Path, metavar="DIR", help="score TASK/test-LANG.* in this folder")
     add("--gold", type=Path, metavar="DIR", help="against the same files with the gold")
@@ -221,9 +244,13 @@ def main(arguments=None) -> int:
     given = parser.parse_args(arguments)
     if bool(given.runs) == bool(given.predictions) or bool(given.predictions) != bool(given.gold):
         parser.error("expected runs, or --predictions and --gold")
+    if given.flips < 0:
+        parser.error("--flips cannot be negative")
     try:
         for run in given.runs:
-            print(walk(run, given.example) if given.example else rescore(run))
+            print(walk(run, given.example) if given.example else table_of(rescore(run)))
+        if len(given.runs) == 2 and not given.example:
+            print(side_by_side(given.runs, given.flips))
         if given.predictions:
             result = benchmark.score_folders(given.predictions, given.gold, given.benchmark)
             print(benchmark.report(result))
@@ -233,6 +260,10 @@ def main(arguments=None) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     return 0
+
+
+def table_of(recorded: dict) -> str:
+    return markdown_table(tasks.get(recorded["task"]), recorded["split"], [recorded])
 
 
 def walk(run: Path, where: str) -> str:

@@ -34,8 +34,13 @@ class UserError(Exception):
         self.what, self.path, self.line = what, path, line
         place = ":".join(str(part)[-200:] for part in (path, line) if part is not None)
         text = f"{place}: {what}" if place else what
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        text = printable(text)
         super().__init__(text if len(text) <= 300 else text[:297] + "...")
+
+
+def printable(text: str) -> str:
+    """Text of others for a terminal: control characters are shown escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def read_lines(path) -> Iterator[tuple[int, str]]:

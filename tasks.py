@@ -38,6 +38,7 @@ class Task:
     eval_split: str = "test"
     dev_share: float = 0.0  # of the training paragraphs that are dev where there are no dev files
     benchmarks: tuple[str, ...] = ()
+    parallel: bool = False  # the same items in all languages, in file order or by id (its source)
     scored_only: bool = False  # read and scored, but not run: `recipe` says why
     fixture_only: bool = False  # never run on a real file by this project's tests
     official: bool = True  # whether XTREME's evaluate.py scores it
@@ -100,6 +101,7 @@ LASER = dict(pair.split("=") for pair in (
 
 LAREQA = Task(
     name="lareqa", kind="retrieval", search="ranked", group="retrieval", metric="lareqa_map20",
+    parallel=True,
     languages=tuple("en ar de el es hi ru th tr vi zh".split()), reader=readers.read_lareqa,
     files={"train": ("squad/train-v1.1.json",), "dev": ("squad/dev-v1.1.json",),
            "test": ("lareqa/xquad-r/{lang}.json",)},
@@ -315,7 +317,7 @@ ROWS = (
     ),
     # ------------------------------------------------------------------------ targets of XTREME
     Task(
-        name="xnli", kind="classification", group="semantic", metric="accuracy",
+        name="xnli", kind="classification", group="semantic", metric="accuracy", parallel=True,
         languages=tuple("en ar bg de el es fr hi ru sw th tr ur vi zh".split()),
         reader=readers.read_pairs, labels=NLI, train_on=("mnli",), benchmarks=BOTH,
         files=each("dev test", "xnli/XNLI-1.0/xnli.{split}.tsv", "xtreme/xnli/{split}-{lang}.tsv",
@@ -327,7 +329,7 @@ ROWS = (
         "XNLI-1.0.zip 17865352 4ba1d5e1afdb7161f0f23c66dc787802ccfa8a25a3ddd3b165a35e50df346ab1"),
     ),
     Task(
-        name="pawsx", kind="classification", group="semantic", metric="accuracy",
+        name="pawsx", kind="classification", group="semantic", metric="accuracy", parallel=True,
         languages=tuple("en de es fr ja ko zh".split()), reader=readers.read_pairs,
         labels=("0", "1"), train_on=("pawsx",), benchmarks=("xtreme",),
         files={"train": ("pawsx/x-final/{lang}/train.tsv",
@@ -372,6 +374,7 @@ ROWS = (
     ),
     Task(
         name="xquad", kind="span", group="span", metric="squad_v1", train_on=("squad",),
+        parallel=True,
         languages=tuple("en es de el ru tr ar vi th zh hi".split()), xtreme_r=("ro",),
         reader=readers.read_squad, files=each("test", "xquad/xquad.{lang}.json"), benchmarks=BOTH,
         batch_size=16, epochs=2, max_length=384, recipe=JIANT, sizes="test 1,190 per language",
@@ -392,6 +395,7 @@ ROWS = (
     ),
     Task(
         name="mlqa", kind="span", group="span", metric="squad_mlqa", train_on=("squad",),
+        parallel=True,
         languages=tuple("en es de ar hi vi zh".split()), reader=readers.read_squad, benchmarks=BOTH,
         files=each("dev test", "mlqa/MLQA_V1/{split}/{split}-context-{lang}-question-{lang}.json",
                    "mlqa/xtreme_blanked/{split}-context-{lang}-question-{lang}.json"),
@@ -466,7 +470,7 @@ ROWS = (
     ),
     # ---------------------------------------------------------------- what XTREME-R adds
     Task(
-        name="xcopa", kind="multiple_choice", group="semantic", metric="accuracy",
+        name="xcopa", kind="multiple_choice", group="semantic", metric="accuracy", parallel=True,
         languages=tuple("et ht id it qu sw ta th tr vi zh".split()), reader=readers.read_copa,
         files={"dev": ("xcopa/data/{lang}/val.{lang}.jsonl", "xtreme/xcopa/val-{lang}.jsonl",
                        "xcopa/val-{lang}.jsonl"),

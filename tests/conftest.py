@@ -12,6 +12,16 @@ sys.path.insert(0, str(ROOT))
 torch.set_num_threads(1)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: simulations, run by -m slow alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.get_closest_marker("slow") and "slow" not in config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason="slow; python -m pytest -m slow"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real data and official outputs beside the checkout; tests that need them skip without."""

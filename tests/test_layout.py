@@ -13,15 +13,18 @@ import pytest
 
 from conftest import ROOT
 
-ORDER = ("files", "readers", "tagging", "tasks", "splits", "metrics", "submission", "benchmark",
-         "eval", "model", "weights", "data", "draws",
+ORDER = ("files", "readers", "tagging", "tasks", "splits", "metrics", "submission", "compare",
+         "benchmark", "eval", "model", "weights", "data", "draws",
          "search", "predict", "checkpoints", "plan", "train", "runs", "listing", "stilts")
 # room -> rooms of ours that it may import: those before it, and fewer for rooms that stand apart
 ROOMS = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)} | {
     "model": set(), "weights": {"files", "model"}, "metrics": {"files", "readers"}}
 ALL_ROOMS = 7500              # lines of all rooms together
+ALL_STUDIES = 1800            # lines of studies/
 AUDIT_PATH = 1250             # lines that `--inter squad --target tydiqa` executes
 PARSED = {name: ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")) for name in ROOMS}
+STUDIES = {path.stem: ast.parse(path.read_text(encoding="utf-8"))
+           for path in sorted((ROOT / "studies").glob("*.py"))}
 
 
 def lines(path: Path) -> list[str]:
@@ -29,7 +32,8 @@ def lines(path: Path) -> list[str]:
 
 
 def python_files() -> list[Path]:
-    return [*(ROOT / f"{name}.py" for name in ROOMS), *sorted((ROOT / "toy").glob("*.py"))]
+    return [*(ROOT / f"{name}.py" for name in ROOMS),
+            *sorted(path for folder in ("toy", "studies") for path in (ROOT / folder).glob("*.py"))]
 
 
 def functions(tree):
@@ -54,20 +58,32 @@ def test_file_and_function_budgets(path):
 
 def test_all_rooms_together():
     assert sum(len(lines(ROOT / f"{name}.py")) for name in ROOMS) <= ALL_ROOMS
+    assert sum(len(lines(ROOT / f"studies/{name}.py")) for name in STUDIES) <= ALL_STUDIES
 
 
 def test_no_other_rooms():
     assert {p.stem for p in ROOT.glob("*.py")} == set(ROOMS)
 
 
+def imports(tree) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_import_rooms_and_never_the_reverse(name):
+    assert imports(STUDIES[name]) <= {"studies", "numpy", *ROOMS, *sys.stdlib_module_names}
+    assert all("studies" not in imports(tree) for tree in PARSED.values())
+
+
 @pytest.mark.parametrize("name", ROOMS)
 def test_arrows_point_one_way(name):
-    imported = set()
-    for node in ast.walk(PARSED[name]):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module.split(".")[0])
+    imported = imports(PARSED[name])
     late = {"predict"} if name == "eval" else set()        # for --example alone
     assert imported & set(ROOMS) <= ROOMS[name] | late
     allowed = set(sys.stdlib_module_names) | {"torch", "numpy", "sentencepiece", "tqdm"} | set(ROOMS)
@@ -88,7 +104,7 @@ def test_every_flag_is_read():
 def test_every_function_is_used():
     sources = python_files() + sorted((ROOT / "tests").glob("*.py"))
     text = "\n".join(p.read_text(encoding="utf-8") for p in sources)
-    for name, tree in PARSED.items():
+    for name, tree in [*PARSED.items(), *STUDIES.items()]:
         for f in functions(tree):
             if not f.name.startswith("__") and f.name != "forward":
                 assert len(re.findall(rf"\b{f.name}\b", text)) > 1, f"{name}.{f.name}"
@@ -116,7 +132,7 @@ def test_kinds_agree():
 def test_nothing_outside_the_datasheet_is_keyed_by_a_tasks_name():
     import tasks
     kinds = {task.kind for task in tasks.TASKS.values()}
-    for name, tree in PARSED.items():
+    for name, tree in [*PARSED.items(), *STUDIES.items()]:
         if name != "tasks":
             literals = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
             assert literals & (set(tasks.TASKS) - kinds) == set(), name
