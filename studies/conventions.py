@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import eval as evaluation
 import metrics
-import plan
 import splits
 import tasks
 from files import UserError
@@ -64,7 +63,8 @@ def collect(folders: list[Path]) -> dict[tuple, list[Run]]:
         key, world = config["key"], splits.world(Path(config["paths"]["data"]))
         group = (world.get("notice", ""), recorded["limited"], key.get("weights"))
         run = Run(path, tasks.get(recorded["task"]), recorded["inter"], recorded["target"],
-                  recorded["seed"], recorded["split"], key.get("layer", 0), world["english"], recorded["degenerate"],
+                  recorded["seed"], recorded["split"], key.get("layer", 0), world["english"],
+                  recorded["degenerate"],
                   {lang: values for lang, values in recorded["languages"].items()
                    if values["labels"]}, (key.get("gold"), key.get("row")))
         name = (group, run.arm, run.target, run.seed, run.split, run.layer)
@@ -157,23 +157,19 @@ def contrasts(runs: list[Run], options: dict[str, list[str]]) -> list[tuple[str,
     """(XTREME's choice, another, gains under both) for every choice but XTREME's. The gains are of
     the same targets and seeds, but where leaving targets out is the choice; of layers, only of arms
     that have both."""
-    found = []
+    found, kinds = [], {run.target: run.task.kind for run in runs}
     for field, (usual, *others) in options.items():
         chosen = in_all_splits(runs) if field == "split" else runs
         before = gains(chosen, XTREME)
         for name in others:
             after = gains(chosen, XTREME | {field: name})
             arms = {arm for arm, target, _ in after
-                    if field != "layer" or is_retrieval(target)}
+                    if field != "layer" or kinds[target] == "retrieval"}
             keys = before.keys() if field == "targets" else before.keys() & after.keys()
             shared = [{key: gain for key, gain in one.items() if key in keys and key[0] in arms}
                       for one in (before, after)]
             found.append((usual, name, *shared))
     return found
-
-
-def is_retrieval(target: str) -> bool:
-    return tasks.get(plan.parse_task(target)[0]).kind == "retrieval"
 
 
 def in_all_splits(runs: list[Run]) -> list[Run]:
