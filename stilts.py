@@ -28,6 +28,7 @@ import eval as evaluation
 import listing
 import plan
 import predict
+import ranks
 import runs
 import splits
 import submission
@@ -116,6 +117,9 @@ def check_given(given) -> None:
             bool(given.target) + given.list + given.check + bool(given.predict) != 1,
         "--limit and --micro-tokens cannot be negative":
             min(given.limit, given.micro_tokens) < 0,
+        "several ranks work on --target, without --controls and --device cuda:N":
+            ranks.size() > 1
+            and (not given.target or given.controls or ":" in (given.device or "")),
         "--layer wants a number from 0 or `all`": not re.fullmatch(r"\d{1,3}|all", given.layer),
         "--missing belongs to --list": given.missing and not given.list,
         "--seed wants different whole numbers, as in 1,2,3":
@@ -172,6 +176,9 @@ def make_hardware(given, is_toy: bool) -> predict.Hardware:
     name = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "cuda" and ranks.size() > 1:
+            device = torch.device("cuda", ranks.local_rank())
+            torch.cuda.set_device(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as problem:
         raise UserError(f"--device {name}: {str(problem).splitlines()[0]}") from None
@@ -206,17 +213,22 @@ def make_context(given) -> plan.Context:
 
 
 def catch_signals():
-    """SIGINT and SIGTERM set a flag that loops poll; a second one ends the program at once."""
+    """SIGINT and SIGTERM set a flag that loops poll; a second one ends the program at once.
+
+    The flag of one rank stops all at the same step. There a second signal is not counted: torchrun
+    sends its own after that of a terminal or of Slurm, which reached the ranks too.
+    """
     caught = []
 
     def handle(number, frame):
         caught.append(128 + number)
-        signal.signal(number, signal.SIG_DFL)
-        log("stopping after saving (again: stop at once)")
+        if ranks.size() == 1:
+            signal.signal(number, signal.SIG_DFL)
+            log("stopping after saving (again: stop at once)")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
-    return lambda: caught[0] if caught else 0
+    return lambda: ranks.highest(caught[0] if caught else 0)
 
 
 # ------------------------------------------------------------------------- what is printed
@@ -227,7 +239,7 @@ def run_all(given, context: plan.Context) -> None:
     inter, targets = chosen_tasks(given)
     arms = [inter] if inter == "none" or given.no_baseline else ["none", inter]
     check_runs(given, inter, targets, context)
-    own_folder(context.out)
+    ranks.on_first(lambda: own_folder(context.out))
     for target in targets:
         results = [result for arm in (arms if target != "none" else [inter])
                    for seed in given.seed for result in run_layers(arm, target, seed, context)]
@@ -252,19 +264,22 @@ def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[
 
 def check_runs(given, inter: str, targets: list[str], context: plan.Context) -> None:
     """Plan every run before the first begins, so that a mistake in the last costs nothing."""
-    used = set()
+    used, keys = set(), []
     for target in targets:
         stages = plan.plan_run(inter, target, given.seed[0], context)
         used |= {row for stage in stages for row in stage.values}
+        keys += [stage.key for stage in stages]
         if target != "none":
             used.add(target)
             task = runs.target_task(target, context)
             if given.layer and not task.search:
                 raise UserError(f"--layer is for retrieval, {target} is {task.kind}")
-            runs.describe_run(inter, task, given.seed[0], stages, context)
+            keys.append(runs.describe_run(inter, task, given.seed[0], stages, context)["key"]["gold"])
     for owner, name, _ in given.set:
         if owner and owner not in used:
             raise UserError(f"--set {owner}.{name}: no stage here has the values of {owner}")
+    if ranks.on_first(lambda: keys) != keys:
+        raise UserError("the ranks do not find the same data and weights", context.data)
 
 
 def own_folder(out: Path) -> None:
@@ -400,8 +415,9 @@ def main(arguments=None) -> int:
     130 and 143 stopped by a signal after saving."""
     given = None
     try:
-        _, given = parse(arguments)
-        dispatch(given)
+        with ranks.together():
+            _, given = parse(arguments)
+            dispatch(given)
         return 0
     except KeyboardInterrupt:
         return 130
