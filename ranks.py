@@ -68,6 +68,8 @@ def together():
 def join():
     """Connect all ranks; returns the store that they share beside their connections."""
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    if os.environ.get("RANK") == "0":
+        print(f"waiting for {os.environ['WORLD_SIZE']} ranks", file=sys.stderr)
     try:
         store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
         dist.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo", timeout=TIMEOUT,
@@ -172,7 +174,11 @@ def sum_gradients(parameters, loss: torch.Tensor) -> None:
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    tensors = [loss, *(p.grad for p in parameters)]
+    add_up([loss, *(p.grad for p in parameters)])
+
+
+def add_up(tensors: list[torch.Tensor]) -> None:
+    """Sums over ranks in place, of one kind of numbers, laid end to end in buckets."""
     places = np.cumsum([t.numel() for t in tensors]) // BUCKET
     for _, pairs in groupby(zip(places, tensors), key=lambda pair: pair[0]):
         bucket = [t for _, t in pairs]

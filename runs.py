@@ -89,6 +89,8 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
     folder = context.out / "stages" / stage.key
     best = folder / "best"
     names = "+".join(name for name, _ in stage.parts)
+    if ranks.on_first(lambda: stage.key) != stage.key:
+        raise UserError("the ranks do not find the same weights and data", context.data)
     with locked(folder):
         if ranks.on_first(lambda: (folder / "DONE").exists()
                           and (best / "model.safetensors").exists()):

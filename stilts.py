@@ -264,22 +264,19 @@ def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[
 
 def check_runs(given, inter: str, targets: list[str], context: plan.Context) -> None:
     """Plan every run before the first begins, so that a mistake in the last costs nothing."""
-    used, keys = set(), []
+    used = set()
     for target in targets:
         stages = plan.plan_run(inter, target, given.seed[0], context)
         used |= {row for stage in stages for row in stage.values}
-        keys += [stage.key for stage in stages]
         if target != "none":
             used.add(target)
             task = runs.target_task(target, context)
             if given.layer and not task.search:
                 raise UserError(f"--layer is for retrieval, {target} is {task.kind}")
-            keys.append(runs.describe_run(inter, task, given.seed[0], stages, context)["key"]["gold"])
+            runs.describe_run(inter, task, given.seed[0], stages, context)
     for owner, name, _ in given.set:
         if owner and owner not in used:
             raise UserError(f"--set {owner}.{name}: no stage here has the values of {owner}")
-    if ranks.on_first(lambda: keys) != keys:
-        raise UserError("the ranks do not find the same data and weights", context.data)
 
 
 def own_folder(out: Path) -> None:

@@ -127,6 +127,7 @@ def make_setup(model: Model, parts, settings, seed, tokenizer, hardware) -> Setu
     model.to(hardware.device)
     optimizer = make_optimizer(model, settings["weight_decay"], (0.9, settings["beta2"]))
     scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.dtype == torch.float16)
+    scaler.scale(torch.zeros((), device=hardware.device))     # begins, should no example come first
     return Setup(model, parts, settings, seed, tokenizer, hardware, optimizer, scaler, vocabulary)
 
 

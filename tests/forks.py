@@ -1,30 +1,48 @@
-"""Ranks without a starter: forked processes of this one, connected as torchrun would connect them."""
+"""Ranks without torchrun: forked processes of this one, connected as torchrun would connect them."""
 
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 
-
-def free_port() -> int:
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return some.getsockname()[1]
+import torch.distributed as dist
 
 
-def start(count: int, work, folder: Path) -> list[int]:
-    """Process ids of `count` ranks that call work(rank), whose result is their exit code; what they
-    say goes to folder/out-RANK and folder/err-RANK."""
-    port, ids = free_port(), []
-    for rank in range(count):
-        ids.append(os.fork())
-        if ids[-1] == 0:
-            os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}",
-                           "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
-            live(lambda: work(rank), folder / f"out-{rank}", folder / f"err-{rank}")
-    return ids
+class Ranks:
+    """`count` processes that call work(rank), whose result is their exit code; what they say goes
+    to folder/out-RANK and folder/err-RANK. The store lives here, as it lives in torchrun."""
+
+    def __init__(self, count: int, work, folder: Path):
+        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.folder, self.ids = folder, []
+        for rank in range(count):
+            self.ids.append(os.fork())
+            if self.ids[-1] == 0:
+                os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}",
+                               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{self.store.port}",
+                               "TORCHELASTIC_USE_AGENT_STORE": "True",
+                               "TORCHELASTIC_RESTART_COUNT": "0"}
+                live(lambda: work(rank), folder / f"out-{rank}", folder / f"err-{rank}")
+
+    def wait(self, seconds: float = 60) -> list[int]:
+        """Exit codes in order, below 0 the number of a signal; AssertionError if a rank hangs."""
+        codes, end = {}, time.monotonic() + seconds
+        while len(codes) < len(self.ids) and time.monotonic() < end:
+            time.sleep(0.005)
+            for process in set(self.ids) - set(codes):
+                found, status = os.waitpid(process, os.WNOHANG)
+                if found:
+                    codes[process] = os.waitstatus_to_exitcode(status)
+        for process in set(self.ids) - set(codes):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+        assert len(codes) == len(self.ids), f"a rank did not end: {codes}\n{self.said()}"
+        return [codes[process] for process in self.ids]
+
+    def said(self) -> str:
+        """What all ranks wrote to stderr."""
+        return "".join((self.folder / f"err-{rank}").read_text() for rank in range(len(self.ids)))
 
 
 def live(work, out: Path, err: Path) -> None:
@@ -41,25 +59,3 @@ def live(work, out: Path, err: Path) -> None:
         sys.__stdout__.flush()
         sys.__stderr__.flush()
         os._exit(code)
-
-
-def wait(ids: list[int], seconds: float = 60) -> list[int]:
-    """Exit codes in order, below 0 for the number of a signal; AssertionError if one hangs."""
-    codes, end = {}, time.monotonic() + seconds
-    while len(codes) < len(ids):
-        for process in set(ids) - set(codes):
-            found, status = os.waitpid(process, os.WNOHANG)
-            if found:
-                codes[process] = os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
-            for process in set(ids) - set(codes):
-                os.kill(process, signal.SIGKILL)
-                os.waitpid(process, 0)
-            raise AssertionError(f"{len(ids) - len(codes)} of {len(ids)} ranks did not end")
-        time.sleep(0.01)
-    return [codes[process] for process in ids]
-
-
-def said(folder: Path, count: int) -> str:
-    """What all ranks wrote to stderr."""
-    return "".join((folder / f"err-{rank}").read_text() for rank in range(count))
