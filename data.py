@@ -450,9 +450,11 @@ def cut_by_tokens(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return runs + [np.arange(start, len(lengths))] if len(lengths) else runs
 
 
-def evaluation_batches(f: Features, budget: int):
-    """All items once, longest first (memory shows at once), `budget` tokens a batch."""
+def evaluation_batches(f: Features, budget: int, rank: int = 0, size: int = 1):
+    """All items once, longest first (memory shows at once), `budget` tokens a batch; of `size`
+    ranks, each takes the examples rank::size, whose windows or parts must stay together."""
     lengths = f.item_lengths
     order = np.argsort(-lengths, kind="stable")
+    order = order[f.example[order * f.group] % size == rank]
     for run in cut_by_tokens(lengths[order], budget):
         yield make_batch(f, order[run])

@@ -13,6 +13,7 @@ import torch
 import data
 import eval as evaluation
 import metrics
+import ranks
 import search
 import splits
 import tasks
@@ -53,15 +54,18 @@ def mean_states(encoder: Encoder, batch, depth: int) -> torch.Tensor:
 @torch.inference_mode()
 def run_model(model: Model, name: str, features, hardware: Hardware, depth=None, lookup=None,
               mask=None, poll=lambda: None):
-    """Yield (batch, logits on the CPU) over all features, longest sequences first.
+    """Yield (batch, logits on the CPU) over this rank's features, longest sequences first.
 
     Without a head called `name` the logits are mean states of block `depth` (retrieval).
     lookup: ids of a compact token table (model.ActiveVocabulary); mask: batch -> masked batch
     (mlm); poll is called before each batch so that a signal can end a long evaluation.
     """
     model.eval()
-    for batch in data.evaluation_batches(features, hardware.micro_tokens):
+    own = data.evaluation_batches(features, hardware.micro_tokens, ranks.rank(), ranks.size())
+    for batch in ranks.in_step(own):
         poll()
+        if batch is None:                   # this rank is done, another asks for signals still
+            continue
         batch = mask(batch) if mask else batch
         if lookup is not None:
             batch.input_ids = lookup[batch.input_ids]
@@ -145,7 +149,7 @@ def decode_spans(task, runs, f, examples, labels) -> list[str]:
 
 def decode_tags(task, runs, f, examples, labels) -> list[tuple[str, ...]]:
     """The best tag at the first piece of every word; parts of a long sentence rejoin here."""
-    tags = np.empty(len(f.words), np.int64)
+    tags = np.zeros(len(f.words), np.int64)
     for batch, logits in runs:
         tags[batch.asked] = logits.argmax(1).numpy()
     answers, start = [], 0
@@ -189,8 +193,15 @@ def predict(model, name, task, examples, tokenizer, labels, hardware, depth=None
             poll=lambda: None) -> list:
     """Answers of head `name` for examples of any language; for retrieval, their vectors."""
     features = data.featurize(task, examples, tokenizer, labels)
-    runs = run_model(model, name, features, hardware, depth, poll=poll)
-    return DECODE[task.kind](task, runs, features, examples, labels)
+    return answer(model, name, task, features, examples, labels, hardware, depth=depth, poll=poll)
+
+
+def answer(model, name, task, features, examples, labels, hardware, **options):
+    """Answers to featurized examples; options: as for run_model. Every example is run on one rank,
+    and its answer is known to all."""
+    runs = run_model(model, name, features, hardware, **options)
+    answers = DECODE[task.kind](task, runs, features, examples, labels)
+    return ranks.merge(answers, len(examples))
 
 
 # Retrieval: vectors -> answers. `load(split, lang)` and `encode(examples)` give examples and their

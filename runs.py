@@ -26,6 +26,7 @@ import data
 import draws
 import eval as evaluation
 import predict
+import ranks
 import splits
 import submission
 import tasks
@@ -89,12 +90,15 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
     folder = context.out / "stages" / stage.key
     best = folder / "best"
     names = stage.names
+    if ranks.on_first(lambda: stage.key) != stage.key:
+        raise UserError("the ranks do not find the same weights and data", context.data)
     with locked(folder):
-        if (folder / "DONE").exists() and (best / "model.safetensors").exists():
+        if ranks.on_first(lambda: (folder / "DONE").exists()
+                          and (best / "model.safetensors").exists()):
             log(f"stage {names} seed {stage.seed}: done before ({stage.key})")
-            clear_checkpoints(folder)           # in case the end of the stage was cut off
+            ranks.on_first(lambda: clear_checkpoints(folder))       # in case its end was cut off
             return best
-        (folder / "DONE").unlink(missing_ok=True)
+        ranks.on_first(lambda: (folder / "DONE").unlink(missing_ok=True))
         log(f"stage {names} seed {stage.seed}: {folder}")
         _, _, vocabulary, _ = weights.load_encoder(start)
         tokenizer = data.Tokenizer(vocabulary)
@@ -107,7 +111,8 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
         setup = make_setup(model, parts, settings, stage.seed, tokenizer, context.hardware)
         outcome = train(setup, stage_steps(parts, settings), folder, context.stop)
         config = model.encoder.config
-        finish_stage(folder, outcome, stage, parts, config, vocabulary, context.world)
+        ranks.on_first(lambda: finish_stage(folder, outcome, stage, parts, config, vocabulary,
+                                            context.world))
     return best
 
 
@@ -156,7 +161,11 @@ def check_disk(folder: Path, model: Model) -> None:
 
 @contextmanager
 def locked(folder: Path):
-    """One process at a time; the kernel frees the lock of a process that died."""
+    """One process at a time; the kernel frees the lock of a process that died. Rank 0 takes it for
+    all ranks, which wait for the first thing that it does inside."""
+    if ranks.rank() > 0:
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:
@@ -218,16 +227,17 @@ def run(inter: str, target: str, seed: int, context: Context) -> dict | None:
     folder = run_folder(inter, target, seed, context)
     config = describe_run(inter, target, seed, stages, context)
     with locked(folder):
-        claim(folder, config)
+        ranks.on_first(lambda: claim(folder, config))
         is_kept = not stages or (stage_folder(stages[-1], context) / "model.safetensors").exists()
-        if not (folder / "DONE").exists() or context.given.keep and not is_kept:
+        if ranks.on_first(lambda: not (folder / "DONE").exists()
+                          or context.given.keep and not is_kept):
             start = context.model
             for stage in stages:
                 start = run_stage(stage, start, context)
             evaluate(folder, task, config["key"], stages, start, context)
-            write_file(folder / "DONE", "")
-            drop_encoder(stages, task, context)
-    return evaluation.read_run(folder)[0]
+            ranks.on_first(lambda: write_file(folder / "DONE", ""))
+            ranks.on_first(lambda: drop_encoder(stages, task, context))
+    return ranks.on_first(lambda: evaluation.read_run(folder)[0])
 
 
 def stage_folder(stage: Stage, context: Context) -> Path:
@@ -266,7 +276,8 @@ def describe_run(inter, target, seed, stages, context) -> dict:
         "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
                      "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
                      "numpy": numpy.__version__, "commit": git_commit(),
-                     "device": str(context.hardware.device), "threads": torch.get_num_threads()},
+                     "device": str(context.hardware.device), "threads": torch.get_num_threads(),
+                     "ranks": ranks.size()},
     }
 
 
@@ -306,18 +317,20 @@ def claim(folder: Path, config: dict) -> None:
 
 
 def warn_of_changes(before: dict, now: dict) -> None:
-    """Versions, device, threads, commit: they decide bits, not what a result means."""
+    """Versions, device, threads, ranks, commit: they decide bits, not what a result means."""
     for name in now.keys() - {"argv"}:
         if before.get(name) != now[name]:
             log(f"warning: {name} was {before.get(name)}, is {now[name]}")
 
 
 def evaluate(folder: Path, task, key: dict, stages, start: Path, context: Context) -> None:
-    """Predict every language that has no prediction file yet, then score all files."""
+    """Predict every language that has no prediction file yet, then (rank 0) score all files."""
     trained = tasks.get(stages[-1].head) if task.train_on else task
     split, limit = key["split"], context.given.limit
     languages = splits.languages(task, context.data, split)
     predict_missing(folder, task, split, languages, start, trained, context)
+    if ranks.rank() > 0:
+        return
     scores = {}
     for lang in languages:
         scores[lang] = evaluation.score_language(folder, task, context.data, split, lang, limit)
@@ -342,7 +355,7 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
                     context: Context) -> None:
     """Write the prediction files that are not there yet, each as soon as its language is done."""
     paths = {lang: evaluation.prediction_path(folder, task, split, lang) for lang in languages}
-    missing = [lang for lang in languages if not paths[lang].exists()]
+    missing = ranks.on_first(lambda: [lang for lang in languages if not paths[lang].exists()])
     if missing and task.search == "ranked":
         missing = languages                       # the candidates of all are searched together
     labels = splits.labels(trained, context.data)
@@ -358,8 +371,8 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
         return evaluation.load_examples(task, context.data, split, lang, limit).examples
 
     def poll():
-        if context.stop():
-            raise Stopped(context.stop())
+        if code := context.stop():
+            raise Stopped(code)
 
     def answer(examples):
         return predict.predict(model, head, task, examples, tokenizer, labels,
@@ -367,8 +380,10 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
 
     for lang, answers in predict.answer_languages(
             task, load, answer, split, missing, context.hardware.dtype is torch.bfloat16):
-        paths[lang].parent.mkdir(parents=True, exist_ok=True)
-        write_file(paths[lang], submission.format_answers(task.form, load(split, lang), answers))
+        if ranks.rank() == 0:
+            text = submission.format_answers(task.form, load(split, lang), answers)
+            paths[lang].parent.mkdir(parents=True, exist_ok=True)
+            write_file(paths[lang], text)
 
 
 def drop_encoder(stages: list[Stage], task, context: Context) -> None:

@@ -29,6 +29,7 @@ import eval as evaluation
 import listing
 import plan
 import predict
+import ranks
 import runs
 import splits
 import submission
@@ -119,6 +120,9 @@ def check_given(given) -> None:
             bool(given.target) + given.list + given.check + bool(given.predict) != 1,
         "--limit, --restarts and --micro-tokens cannot be negative":
             min(given.limit, given.restarts, given.micro_tokens) < 0,
+        "several ranks work on --target, without --controls and --device cuda:N":
+            ranks.size() > 1
+            and (not given.target or given.controls or ":" in (given.device or "")),
         "--layer wants a number from 0 or `all`": not re.fullmatch(r"\d{1,3}|all", given.layer),
         "--missing belongs to --list": given.missing and not given.list,
         "--seed wants different whole numbers, as in 1,2,3":
@@ -176,6 +180,9 @@ def make_hardware(given, is_toy: bool) -> predict.Hardware:
     name = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "cuda" and ranks.size() > 1:
+            device = torch.device("cuda", ranks.local_rank())
+            torch.cuda.set_device(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as problem:
         raise UserError(f"--device {name}: {str(problem).splitlines()[0]}") from None
@@ -210,17 +217,22 @@ def make_context(given) -> plan.Context:
 
 
 def catch_signals():
-    """SIGINT and SIGTERM set a flag that loops poll; a second one ends the program at once."""
+    """SIGINT and SIGTERM set a flag that loops poll; a second one ends the program at once.
+
+    The flag of one rank stops all at the same step. There a second signal is not counted: torchrun
+    sends its own after that of a terminal or of Slurm, which reached the ranks too.
+    """
     caught = []
 
     def handle(number, frame):
         caught.append(128 + number)
-        signal.signal(number, signal.SIG_DFL)
-        log("stopping after saving (again: stop at once)")
+        if ranks.size() == 1:
+            signal.signal(number, signal.SIG_DFL)
+            log("stopping after saving (again: stop at once)")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
-    return lambda: caught[0] if caught else 0
+    return lambda: ranks.highest(caught[0] if caught else 0)
 
 
 # ------------------------------------------------------------------------- what is printed
@@ -231,7 +243,7 @@ def run_all(given, context: plan.Context) -> None:
     inter, targets = chosen_tasks(given)
     arms = list(dict.fromkeys(("none", inter)))
     check_runs(given, inter, targets, context)
-    own_folder(context.out)
+    ranks.on_first(lambda: own_folder(context.out))
     for target in targets:
         results = [result for arm in (arms if target != "none" else [inter])
                    for seed in given.seed for result in run_layers(arm, target, seed, context)]
@@ -407,8 +419,9 @@ def main(arguments=None) -> int:
     130 and 143 stopped by a signal after saving."""
     given = None
     try:
-        _, given = parse(arguments)
-        dispatch(given)
+        with ranks.together():
+            _, given = parse(arguments)
+            dispatch(given)
         return 0
     except KeyboardInterrupt:
         return 130

@@ -19,6 +19,7 @@ import data
 import draws
 import eval as evaluation
 import predict
+import ranks
 import splits
 import tasks
 import weights
@@ -127,6 +128,7 @@ def make_setup(model: Model, parts, settings, seed, tokenizer, hardware) -> Setu
     model.to(hardware.device)
     optimizer = make_optimizer(model, settings["weight_decay"], (0.9, settings["beta2"]))
     scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.dtype == torch.float16)
+    scaler.scale(torch.zeros((), device=hardware.device))     # begins, should no example come first
     return Setup(model, parts, settings, seed, tokenizer, hardware, optimizer, scaler, vocabulary)
 
 
@@ -148,9 +150,9 @@ def train(setup: Setup, total: int, folder: Path, stop) -> dict:
                disable=not sys.stderr.isatty())
 
     def poll():
-        if stop():
+        if code := stop():
             save(folder, setup, state)
-            raise Stopped(stop())
+            raise Stopped(code)
 
     while True:
         # now and then: score English dev, keep the best
@@ -190,14 +192,14 @@ def train(setup: Setup, total: int, folder: Path, stop) -> dict:
         bar.update()
         journal.step(state.step, total, {"task": name, "loss": loss, "lr": rate, "norm": norm})
     bar.close()
-    state.outcome["degenerate"] = flat_losses(setup.parts, journal.path) | {
+    state.outcome["degenerate"] = ranks.on_first(lambda: flat_losses(setup.parts, journal.path)) | {
         name: why for name, why in state.outcome["degenerate"].items() if why}
     return {"step": state.best[1], **state.outcome}
 
 
 def refuse(folder: Path, facts: dict) -> None:
     """Stop before a step whose numbers are not finite; the last checkpoint stays as it is."""
-    write_file(folder / "failure.json", json.dumps(facts))
+    ranks.on_first(lambda: write_file(folder / "failure.json", json.dumps(facts)))
     raise NotFinite(f"{folder}: step {facts['step']} of {facts['task']}: loss {facts['loss']}, "
                     f"gradient norm {facts['norm']} (see failure.json). Try a lower lr")
 
@@ -219,19 +221,23 @@ def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[f
     """Gradients of one step's mean loss, clipped once; returns (loss, norm before clipping).
 
     The loss is a sum over targets divided by their count in the whole step, so cutting the step
-    into micro-batches changes the order of summation and the draws of dropout, nothing else.
+    into micro-batches and over ranks changes the order of summation and the draws of dropout,
+    nothing else. Ranks deal out the items sorted by length, so that two ranks with as many items
+    differ by less than one longest item in tokens.
     """
     part, model, hardware = setup.parts[name], setup.model, setup.hardware
     items = items[np.argsort(part.order.lengths[items], kind="stable")]
+    items = items[ranks.rank()::ranks.size()]
     batches = [data.make_batch(part.features, items[run]) for run in
                data.cut_by_tokens(part.order.lengths[items], hardware.micro_tokens)]
     if part.task.kind == "mlm":
         rates = part.values["mask_rate"], part.values["random_rate"]
         batches = [draws.mask_tokens(b, *rates, setup.tokenizer, setup.seed, step) for b in batches]
-    count = max(1, sum(b.count for b in batches))
-    torch.manual_seed(int(draws.stream("dropout", setup.seed, step).integers(2 ** 62)))
+    count = max(1, ranks.total(sum(b.count for b in batches)))
+    seeds = draws.stream("dropout", setup.seed, step).integers(2 ** 62, size=ranks.size())
+    torch.manual_seed(int(seeds[ranks.rank()]))
     model.train()
-    total = 0.0
+    total = torch.zeros((), device=hardware.device)
     for batch in batches:
         if setup.vocabulary:
             batch.input_ids = setup.vocabulary.lookup[batch.input_ids]
@@ -240,6 +246,7 @@ def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[f
             loss = LOSSES[part.task.kind](model(name, batch), batch) / count
         setup.scaler.scale(loss).backward()
         total += loss.detach()
+    ranks.sum_gradients([*model.encoder.parameters(), *model.heads[name].parameters()], total)
     setup.scaler.unscale_(setup.optimizer)
     norm = clip_gradients(model.parameters(), setup.settings["clip"])
     return float(total), float(norm)
@@ -252,10 +259,8 @@ def dev_scores(setup: Setup, poll) -> tuple[dict[str, float], dict[str, str]]:
     lookup = setup.vocabulary.lookup if setup.vocabulary else None
     for name, part in setup.parts.items():
         if part.dev:
-            runs = predict.run_model(setup.model, name, part.dev_features, setup.hardware,
-                                        lookup=lookup, poll=poll)
-            answers = predict.DECODE[part.task.kind](part.task, runs, part.dev_features,
-                                                        part.dev, part.labels)
+            answers = predict.answer(setup.model, name, part.task, part.dev_features, part.dev,
+                                     part.labels, setup.hardware, lookup=lookup, poll=poll)
             answers = predict.answer_split(part.task, part.dev, answers)
             values = evaluation.score_groups(part.task, part.dev, answers, part.groups, "en")
             scores[name] = evaluation.task_score(part.task, values)
@@ -290,9 +295,11 @@ class Journal:
                 continue
             if row["step"] <= (state.evaluated if "dev" in row else state.step):
                 kept.append(line + "\n")
-        write_file(path, "".join(kept))
+        ranks.on_first(lambda: write_file(path, "".join(kept)))
 
     def write(self, row: dict) -> None:
+        if ranks.rank() > 0:
+            return
         row = row | {"seconds": round(time.monotonic() - self.began, 2)}
         try:
             with open(self.path, "a", encoding="utf-8") as file:
@@ -319,6 +326,11 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save(folder: Path, setup: Setup, state: State) -> None:
+    """One checkpoint, written by rank 0; the others wait, so that none ends the program before."""
+    ranks.on_first(lambda: write_state(folder, setup, state))
+
+
+def write_state(folder: Path, setup: Setup, state: State) -> None:
     """Model (full token table), moments and state as one checkpoint; newest two and best stay."""
     name = checkpoint_name(state.step, state.evaluated == state.step)
     if (folder / "ckpt" / name).exists():
@@ -339,17 +351,18 @@ def save(folder: Path, setup: Setup, state: State) -> None:
 def circumstances(setup: Setup) -> dict:
     """What must not change for a resumed run to give the same bits."""
     return {"threads": torch.get_num_threads(), "torch": torch.__version__,
-            "micro_tokens": setup.hardware.micro_tokens}
+            "micro_tokens": setup.hardware.micro_tokens, "ranks": ranks.size()}
 
 
 def resume(folder: Path, setup: Setup) -> State:
     """State of the newest complete checkpoint, its tensors put in place; a fresh State if none."""
-    found = newest_checkpoint(folder / "ckpt")
-    if found is None:
+    found = ranks.on_first(lambda: str(newest_checkpoint(folder / "ckpt") or ""))
+    if not found:
         return State()
+    found = Path(found)
     written = read_json(found / "state.json")
     for name, now in circumstances(setup).items():
-        if written.pop(name) != now:
+        if written.pop(name, None) != now:
             log(f"warning: {name} changed to {now} since the checkpoint: not bit for bit the same")
     tensors = weights.read_safetensors(found / "model.safetensors")
     if setup.vocabulary:

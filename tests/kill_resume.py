@@ -1,12 +1,13 @@
 """Kill -9 a run again and again at drawn moments, resume it, compare every byte of the results.
 
-    python tests/kill_resume.py [--kills 20] [--seed 0] [--break moments|counters]
+    python tests/kill_resume.py [--kills 20] [--seed 0] [--ranks 1] [--break moments|counters]
 
-The run is the toy command with few steps. Each life of it is a forked process that kills itself at
-its n-th event, n drawn over the whole run; events are training and evaluation batches and every
-fsync, rename and unlink, so that kills fall into training, evaluation and the save itself. When a
-life gets to the end, its weights, prediction files, scores and logs must equal those of a run that
-was never killed. --break damages the resume on purpose: the comparison must then fail.
+The run is the toy command with few steps and dropout. Each life of it is a forked process that kills
+itself at its n-th event, n drawn over the whole run; events are training and evaluation batches and
+every fsync, rename and unlink, so that kills fall into training, evaluation and the save itself. Of
+several ranks one after the other kills itself, and the others must end with 2. When a life gets to the end,
+its weights, prediction files, scores and logs must equal those of a run that was never killed.
+--break damages the resume on purpose: the comparison must then fail.
 Prints `N kills, M of M runs identical`; exit 1 if any differs.
 """
 
@@ -27,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 import data  # noqa: E402
+import forks  # noqa: E402
 import stilts  # noqa: E402
 import train  # noqa: E402
 
@@ -67,19 +69,27 @@ def damage(what: str) -> None:
     train.resume = resume
 
 
-def live(out: Path, kill_at: int, broken: str) -> int:
-    """One life of the run in a forked process; its exit status, or -9. The last life counts."""
-    child = os.fork()
-    if child == 0:
-        sys.stdout = sys.stderr = open(os.devnull, "w")
-        seen = count_events(kill_at)
+def make_encoder(folder: Path) -> None:
+    """The toy encoder with XLM-R's dropout."""
+    shutil.copytree(ROOT / "toy/encoder", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def live(out: Path, count: int, broken: str = "", victim: int = 0, kill_at: int = 0) -> list[int]:
+    """One life of the run; exit codes of its ranks, of which the victim dies at event kill_at."""
+    places = ["--model", out.parent / "encoder", "--data", ROOT / "toy/data", "--out", out]
+
+    def work(rank):
+        seen = count_events(kill_at if rank == victim else 0)
         if broken:
             damage(broken)
-        code = stilts.main([*COMMAND, "--out", str(out)])
-        (out / "events").write_text(str(seen[0]))
-        os._exit(code)
-    status = os.waitpid(child, 0)[1]
-    return os.waitstatus_to_exitcode(status)
+        code = stilts.main([*COMMAND, *map(str, places)])
+        (out.parent / f"events-{rank}").write_text(str(seen[0]))
+        return code
+
+    return forks.Ranks(count, work, out.parent).wait()
 
 
 def results(out: Path) -> dict[str, str]:
@@ -87,7 +97,7 @@ def results(out: Path) -> dict[str, str]:
     found = {}
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
-        if path.is_dir() or path.name in ("lock", "config.json", "events"):
+        if path.is_dir() or path.name in ("lock", "config.json"):
             continue
         content = path.read_bytes()
         if path.name == "train.jsonl":
@@ -103,20 +113,26 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--break", dest="broken", choices=("moments", "counters"), default="")
     given = parser.parse_args()
     torch.set_num_threads(1)
     draw = random.Random(given.seed)
     folder = Path(tempfile.mkdtemp())
-    assert live(folder / "whole", 0, "") == 0, "the uninterrupted run failed"
-    events = int((folder / "whole/events").read_text())
+    make_encoder(folder / "encoder")
+    assert not any(live(folder / "whole", given.ranks)), "the uninterrupted run failed"
+    events = [int((folder / f"events-{rank}").read_text()) for rank in range(given.ranks)]
     whole = results(folder / "whole")
     kills = runs = same = 0
     while kills < given.kills:
         out = folder / f"run{runs}"
-        while (status := live(out, draw.randint(1, events * 2 // 3), given.broken)) == -9:
-            kills += 1
-        assert status == 0, f"a resumed run ended with {status}"
+        codes = [-9]
+        while -9 in codes:
+            victim = kills % given.ranks
+            kill_at = draw.randint(1, events[victim] * 2 // 3)
+            codes = live(out, given.ranks, given.broken, victim, kill_at)
+            kills += -9 in codes
+            assert set(codes) in ({0}, {-9}, {-9, 2}), f"a resumed run ended with {codes}"
         runs += 1
         different = [n for n, sha in results(out).items() if whole.get(n) != sha]
         different += [n for n in whole if n not in results(out)]
@@ -124,7 +140,7 @@ def main() -> int:
         if different:
             print(f"run {runs}: {len(different)} files differ, as {different[0]}")
     shutil.rmtree(folder)
-    print(f"{kills} kills over {events} events, {same} of {runs} runs identical")
+    print(f"{kills} kills over {max(events)} events, {same} of {runs} runs identical")
     return 0 if same == runs else 1
 
 
