@@ -94,7 +94,7 @@ class State:
 
     step: int = 0
     evaluated: int = -1                     # last step whose dev score is known
-    best: list = field(default_factory=lambda: [-math.inf, -1])           # score, step
+    best: list = field(default_factory=lambda: [0.0, -1])     # score, step; -1: none yet
     decay: float = 1.0                      # product of (1 - rate * weight_decay) so far
     counters: dict = field(default_factory=dict)                          # batches drawn per task
     skipped: int = 0                        # fp16 steps skipped in a row
@@ -157,7 +157,7 @@ def train(setup: Setup, total: int, folder: Path, stop) -> Path:
         if state.step in marks and state.evaluated < state.step:
             scores = dev_scores(setup, poll)
             score = sum(scores.values()) / len(scores) if scores else state.step
-            if score > state.best[0]:
+            if state.best[1] < 0 or score > state.best[0]:
                 state.best = [score, state.step]
             state.evaluated = state.step
             journal.write({"step": state.step, "dev": scores})
