@@ -94,7 +94,7 @@ class State:
 
     step: int = 0
     evaluated: int = -1                     # last step whose dev score is known
-    best: list = field(default_factory=lambda: [-math.inf, -1])           # score, step
+    best: list = field(default_factory=lambda: [0.0, -1])     # score, step; -1: none yet
     outcome: dict = field(default_factory=dict)      # of the best step: dev scores, collapses
     decay: float = 1.0                      # product of (1 - rate * weight_decay) so far
     counters: dict = field(default_factory=dict)                          # batches drawn per task
@@ -159,7 +159,7 @@ def train(setup: Setup, total: int, folder: Path, stop) -> dict:
         if state.step in marks and state.evaluated < state.step:
             scores, collapses = dev_scores(setup, poll)
             score = sum(scores.values()) / len(scores) if scores else state.step
-            if score > state.best[0]:
+            if state.best[1] < 0 or score > state.best[0]:
                 state.best = [score, state.step]
                 state.outcome = {"dev": scores, "degenerate": collapses}
             state.evaluated = state.step

@@ -23,7 +23,7 @@ from predict import Hardware
 
 TRAINING = ["--target", "udpos", "--limit", "9", "--set", "steps=6", "--set", "evaluations=2"]
 ALL_KINDS = ["--inter", "squad+mnli+udpos+mlm", "--target", "tydiqa,xnli,udpos,tatoeba",
-             "--no-baseline", "--limit", "9", "--set", "steps=6", "--set", "evaluations=2",
+             "--limit", "9", "--set", "steps=6", "--set", "evaluations=2",
              "--set", "batch_size=5"]
 
 

@@ -141,6 +141,19 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tokenizer,
         train.resume(tmp_path, make_setup(tokenizer))
 
 
+def test_a_stage_stopped_before_its_first_dev_score_goes_on(tokenizer, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    asked = iter([0, 0, 143])
+    with pytest.raises(train.Stopped):
+        train.train(make_setup(tokenizer), 12, tmp_path / "a", lambda: next(asked))
+    assert train.resume(tmp_path / "a", make_setup(tokenizer)).step == 2
+    goes_on, whole = (train.train(make_setup(tokenizer), 12, tmp_path / name, never)
+                      for name in ("a", "b"))
+    assert goes_on.name == whole.name
+    assert (goes_on / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
 def test_the_cap_shortens_mixtures_only(monkeypatch):
     monkeypatch.setattr(train, "CAP", 300)
     part = SimpleNamespace(size=300, order=SimpleNamespace(lengths=np.zeros(5000)),
