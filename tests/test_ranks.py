@@ -71,7 +71,7 @@ def pairs(finished, pattern: str) -> list:
 def test_loss_norm_and_dev_score_of_every_step_are_equal(finished):
     logs = pairs(finished, "stages/*/train.jsonl")
     trained = {row["task"] for log, _ in logs for row in rows_of(log) if "task" in row}
-    assert len(logs) == 4 and trained == {"squad", "mnli", "udpos", "mlm", "tydiqa"}
+    assert len(logs) == 7 and trained == {"squad", "mnli", "udpos", "mlm", "tydiqa"}
     for one, two in logs:
         for a, b in zip(rows_of(one), rows_of(two), strict=True):
             assert a.keys() == b.keys() and a["step"] == b["step"]
@@ -87,7 +87,7 @@ def test_final_weights_are_equal(finished):
     zero but for rounding, of which Adam makes whole steps."""
     start = weights.read_safetensors(ROOT / "toy/encoder/model.safetensors")
     models = pairs(finished, "stages/*/best/model.safetensors")
-    assert len(models) == 4
+    assert len(models) == 7
     for one, two in models:
         one, two = weights.read_safetensors(one), weights.read_safetensors(two)
         names = [k for k in one if k in start and "key.bias" not in k]
@@ -98,7 +98,7 @@ def test_final_weights_are_equal(finished):
 
 def test_predictions_and_scores_are_equal(finished):
     same = pairs(finished, "*/predictions/*/*") + pairs(finished, "*/metrics.json")
-    assert len(same) == 6 + 6 + 6 + 5 + 4                   # files of four targets, their scores
+    assert len(same) == 2 * (6 + 6 + 6 + 5 + 4)        # two arms: files of four targets, their scores
     for one, two in same:
         assert one.read_bytes() == two.read_bytes(), one
     assert (finished[1] / "out-0").read_text() == (finished[2] / "out-0").read_text()
@@ -251,7 +251,7 @@ def test_kills_of_a_rank_leave_no_trace():
 
 def test_what_is_not_for_several_ranks_is_refused(tmp_path):
     group = forks.Ranks(2, lambda rank: stilts.main(["--list"]), tmp_path)
-    assert group.wait() == [2, 2] and group.said().startswith("error: several ranks work on")
+    assert group.wait() == [2, 2] and "error: several ranks work on" in group.said()
 
 
 def test_torchrun_starts_the_same_script(tmp_path):
