@@ -8,14 +8,15 @@ Stored predictions are scored again, nothing is trained. A gain is a run's score
 baseline's of the same target, split, seed and layer; an arm's is the mean over targets. The first
 convention is XTREME's (on each target's own split: its row's eval_split); each of the others
 changes it in one place and is set beside it on the same targets, seeds and, between splits,
-languages. Worlds, encoders, limited and whole runs are never mixed.
+languages. Worlds, encoders, limited and whole runs are never mixed. A run whose answers in English
+are all the same is degenerate.
 """
 
 import argparse
 import sys
 from itertools import product
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import NamedTuple
 
 import eval as evaluation
@@ -124,9 +125,9 @@ def main_values(task: tasks.Task, convention: dict[str, str]) -> tuple[str, ...]
 def score(run: Run, convention: dict[str, str]) -> float | None:
     """The mean over languages, None where none is left."""
     names = main_values(run.task, convention)
-    chosen = [mean(values[name] for name in names) for lang, values in run.languages.items()
+    chosen = [fmean(values[name] for name in names) for lang, values in run.languages.items()
               if lang != run.english or convention["languages"] == XTREME["languages"]]
-    return mean(chosen) if chosen else None
+    return fmean(chosen) if chosen else None
 
 
 # ---- gains
@@ -147,13 +148,13 @@ def by_seed(found: dict[tuple, float], arm: str, target: str = "") -> dict[int, 
     cells = {(name, seed): gain for (by, name, seed), gain in found.items()
              if by == arm and target in ("", name)}
     names, seeds = ({cell[place] for cell in cells} for place in (0, 1))
-    return {seed: mean(cells[name, seed] for name in names) for seed in sorted(seeds)
+    return {seed: fmean(cells[name, seed] for name in names) for seed in sorted(seeds)
             if all((name, seed) in cells for name in names)}
 
 
 def contrasts(runs: list[Run], options: dict[str, list[str]]) -> list[tuple[str, str, dict, dict]]:
     """(XTREME's choice, another, gains under both) for every choice but XTREME's. The gains are of
-    the same targets and seeds, but where leaving targets out is the choice; of layers, only of arms
+    the same targets and seeds, but where leaving some out is the choice; of layers, only of arms
     that have both."""
     found = []
     for field, (usual, *others) in options.items():
@@ -163,7 +164,7 @@ def contrasts(runs: list[Run], options: dict[str, list[str]]) -> list[tuple[str,
             after = gains(chosen, XTREME | {field: name})
             arms = {arm for arm, target, _ in after
                     if field != "layer" or tasks.get(target).kind == "retrieval"}
-            keys = before.keys() if field == "targets" else before.keys() & after.keys()
+            keys = set(before) if field in ("runs", "targets") else before.keys() & after.keys()
             shared = [{key: gain for key, gain in one.items() if key in keys and key[0] in arms}
                       for one in (before, after)]
             found.append((usual, name, *shared))
@@ -200,7 +201,7 @@ def report(runs: list[Run]) -> list[str]:
         lines.append(row(name, [f"{shown(by_seed(before, arm))} → {shown(by_seed(after, arm))}"
                                 for arm in arms]))
     return [*lines, "", "Signs that flip (mean and SD over seeds):", *(flips(changes) or ["none"]),
-            "", "All combinations of these:", *(spread(runs, options, arm) for arm in arms)]
+            "", "All combinations of these:", *ranges(runs, options, arms)]
 
 
 def row(name: str, cells: list[str]) -> str:
@@ -222,18 +223,21 @@ def flips(changes: list[tuple[str, str, dict, dict]]) -> list[str]:
         findings = {(arm, target) for arm, target, _ in after} | {(arm, "") for arm, _, _ in after}
         for arm, target in sorted(findings):
             values = [by_seed(found, arm, target) for found in (before, after)]
-            if all(values) and mean(values[0].values()) * mean(values[1].values()) < 0:
-                lines.append(f"{arm}, {target or 'mean over targets'}: {shown(values[0])} with "
-                             f"{usual}, {shown(values[1])} with {name}")
+            if all(values) and fmean(values[0].values()) * fmean(values[1].values()) < 0:
+                lines.append(f"{arm}, {target or 'mean over targets'}: "
+                             f"{shown(values[0])} ({usual}), {shown(values[1])} ({name})")
     return lines
 
 
-def spread(runs: list[Run], options: dict[str, list[str]], arm: str) -> str:
-    found = [by_seed(gains(runs, dict(zip(options, chosen))), arm)
-             for chosen in product(*options.values())]
-    means = [mean(by.values()) for by in found if by]
-    return (f"{arm}: {len(means)} with results, gains from {min(means):+.1f} to {max(means):+.1f}, "
-            f"above 0 in {sum(value > 0 for value in means)}")
+def ranges(runs: list[Run], options: dict[str, list[str]], arms: list[str]) -> list[str]:
+    """The least and the largest gain of each arm, each combination over the targets it has."""
+    found = [gains(runs, dict(zip(options, chosen))) for chosen in product(*options.values())]
+    lines = []
+    for arm in arms:
+        means = [fmean(by.values()) for one in found if (by := by_seed(one, arm))]
+        lines.append(f"{arm}: {len(means)} with results, gains from {min(means):+.1f} to "
+                     f"{max(means):+.1f}, above 0 in {sum(value > 0 for value in means)}")
+    return lines
 
 
 def main(arguments: list[str]) -> int:
