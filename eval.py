@@ -102,6 +102,7 @@ def leaked(trained, task, split: str, folder: Path, english: str, limit: int) ->
     """English evaluation examples whose text also stands in the training data."""
     if not splits.find(task, folder, split, english):
         return 0
+
     def texts(example) -> tuple:
         return tuple(compare.visible(example).values())
 

@@ -26,7 +26,6 @@ import tasks
 from files import UserError
 from studies.statistics import mean_sd
 
-
 XTREME = {"runs": "all runs", "split": "own split", "languages": "with English",
           "targets": "with retrieval", "answers": "(F1 + EM) / 2", "tags": "chunk F1",
           "layer": "default layer"}
@@ -49,33 +48,43 @@ class Run(NamedTuple):
 
 
 def collect(folders: list[Path]) -> dict[tuple, list[Run]]:
-    """Finished, labelled runs, scored again, by what is never mixed: {(heading, ...): runs}.
+    """Finished, labelled runs, scored again: {(world, limit, encoder): runs}, never mixed.
 
     Raises UserError: none found, one run twice, one target with different gold or row, and what
     evaluation.rescore raises.
     """
-    groups, seen = {}, {}
-    for path in sorted(path.parent for folder in folders for path in folder.rglob("metrics.json")):
+    groups = {}
+    for path in sorted({path.parent for top in folders for path in top.rglob("metrics.json")}):
         if not (path / "DONE").exists():
             print(f"{path}: not finished, left out", file=sys.stderr)
             continue
-        recorded, config = evaluation.rescore(path), evaluation.read_run(path)[1]
-        key, world = config["key"], splits.world(Path(config["paths"]["data"]))
-        group = (world.get("notice", ""), recorded["limited"], key.get("weights"))
-        run = Run(path, tasks.get(recorded["task"]), recorded["inter"], recorded["seed"],
-                  recorded["split"], key.get("layer", 0), world["english"], recorded["degenerate"],
-                  {lang: values for lang, values in recorded["languages"].items()
-                   if values["labels"]}, (key.get("gold"), key.get("row")))
-        name = (group, run.arm, run.task.name, run.seed, run.split, run.layer)
-        first = seen.setdefault((group, run.task.name, run.split), run)
-        if name in seen or first.same != run.same:
-            what = "the same run as" if name in seen else "other gold or row values than"
-            raise UserError(f"{what} {seen.get(name, first).path}", path)
-        seen[name] = run
-        groups.setdefault(group, []).extend([run] if run.languages else [])
+        group, run = read_finished(path)
+        for other in groups.setdefault(group, []):
+            check_pair(other, run)
+        groups[group] += [run] if run.languages else []
     if not any(groups.values()):
         raise UserError("no finished run with labels below this folder", folders[0])
     return groups
+
+
+def read_finished(path: Path) -> tuple[tuple, Run]:
+    recorded, (_, config) = evaluation.rescore(path), evaluation.read_run(path)
+    key, world = config["key"], splits.world(Path(config["paths"]["data"]))
+    languages = {lang: values for lang, values in recorded["languages"].items() if values["labels"]}
+    return (world.get("notice", world["world"]), recorded["limited"], key.get("weights")), Run(
+        path, tasks.get(recorded["task"]), recorded["inter"], recorded["seed"], recorded["split"],
+        key.get("layer", 0), world["english"], recorded["degenerate"], languages,
+        (key.get("gold"), key.get("row")))
+
+
+def check_pair(one: Run, other: Run) -> None:
+    """Raises UserError where two runs are the same or do not belong into one table."""
+    if (one.task.name, one.split) != (other.task.name, other.split):
+        return
+    if one.same != other.same:
+        raise UserError(f"other gold or row values than {one.path}", other.path)
+    if (one.arm, one.seed, one.layer) == (other.arm, other.seed, other.layer):
+        raise UserError(f"the same run as {one.path}", other.path)
 
 
 # ---- conventions
@@ -245,7 +254,7 @@ def main(arguments: list[str]) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS",
                         help="folders with finished runs, at any depth")
-    for (notice, limited, weights), runs in collect(parser.parse_args(arguments).runs).items():
-        marks = [*[notice] * bool(notice), *[f"LIMITED to {limited}"] * bool(limited)]
+    for (world, limited, weights), runs in collect(parser.parse_args(arguments).runs).items():
+        marks = [world] + ([f"LIMITED to {limited}"] if limited else [])
         print("\n".join([*marks, f"encoder {weights}", "", *report(runs), *marks, ""]))
     return 0

@@ -140,6 +140,13 @@ def test_one_cluster_holds_everything():
     assert sign_flip(VALUES, ["a"] * len(VALUES)) == 1
 
 
+def test_nothing_and_nan_say_nothing():
+    assert all(math.isnan(value) for value in paired_interval([])[:3]) and sign_flip([]) == 1
+    unknown = [1.0] * 9 + [math.nan]
+    assert math.isnan(sign_flip(unknown)) and math.isnan(paired_interval(unknown).low)
+    assert verdict(paired_interval(unknown), sign_flip(unknown)) == "cannot tell"
+
+
 def test_equal_runs_differ_by_nothing():
     found = paired_interval([0.0] * 30)
     assert found == Interval(0, 0, 0, 30) and verdict(found, sign_flip([0.0] * 30)) == "cannot tell"
