@@ -55,7 +55,7 @@ def score_tags(task, lang, gold: str, prediction: str, paths):
 def score_spans(task, lang, gold: str, prediction: str, paths):
     examples = list(readers.parse_squad(parse_json(gold, paths[0]), paths[0]))
     answers = submission.parse_answers(task.form, prediction, examples, paths[1])
-    each, = units(task, examples, answers, lang)
+    [each] = units(task, examples, answers, lang)
     return metrics.score(task.metric, examples, answers, lang), each
 
 
@@ -71,7 +71,7 @@ def score_rankings(task, lang, gold: str, prediction: str, paths):
     examples = [readers.Sentence(row, name, "", "query", tuple(right))
                 for row, (name, right) in enumerate(golds.items(), start=1)]
     ranked = [tuple(answers.get(example.id, ())) for example in examples]
-    each, = units(task, examples, ranked, lang)
+    [each] = units(task, examples, ranked, lang)
     return metrics.score(task.metric, examples, ranked, lang), each
 
 

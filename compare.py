@@ -188,10 +188,10 @@ def are_right(task, examples: list, answers: list, lang: str) -> list[bool]:
 
 def report(task, pairs: list[Pair], english: str, most: int) -> str:
     """The table, then of each language the texts of at most `most` examples that flipped."""
-    known = {one.lang: one for one in pairs}.get(english)
-    lines = table(pairs, english)
+    lines, original = table(pairs, english), {one.lang: one for one in pairs}.get(english)
     for one in pairs:
-        parallel = partners(one, known) if task.parallel and known and one.lang != english else {}
+        is_translated = task.parallel and original and one is not original
+        parallel = partners(one, original) if is_translated else {}
         lines += flipped(one, most, parallel, english)
     return "\n".join(lines)
 
@@ -201,7 +201,7 @@ def table(pairs: list[Pair], english: str) -> list[str]:
     lines = ["| language | n | A | B | B - A, 95 % interval | wrong in A, right in B "
              "| right in A, wrong in B |", "|---" * 7 + "|"]
     for one in pairs:
-        better, worse = (sum(pair == turn for pair in zip(*one.right))
+        better, worse = (sum(both == turn for both in zip(*one.right))
                          for turn in ((False, True), (True, False)))
         lines.append(row(one.lang, [one], f"{better} | {worse}"))
     other = [one for one in pairs if one.lang != english]
@@ -213,7 +213,8 @@ def row(name: str, members: list[Pair], flips: str) -> str:
     a, b = (mean(mean(one.scores[run]) for one in members) for run in (0, 1))
     differences = [[b - a for a, b in zip(*one.scores)] for one in members]
     column = by_cluster(stratified(differences), [name for one in members for name in one.clusters])
-    error = "cannot tell" if len(column) < FEWEST else f"± {margin(column) / 100:.1f}"
+    few = len(column) < FEWEST
+    error = "cannot tell" if few else f"± {1.96 * standard_error(column):.1f}"
     n = sum(len(one.queries) for one in members)
     return f"| {name} | {n} | {a:.1f} | {b:.1f} | {b - a:+.1f} {error} | {flips} |"
 

@@ -1,4 +1,4 @@
-"""python -m studies NAME ...: the studies, each with its own --help."""
+"""Studies beyond one run: python -m studies NAME ..., each with its own --help."""
 
 import sys
 from importlib import import_module
@@ -11,6 +11,9 @@ STUDIES = {"conventions": "studies.conventions"}    # name -> module with main(a
 def main(arguments: list[str]) -> int:
     """Exit code: what the study returns, 2 after an error of the user."""
     name = arguments[0] if arguments else ""
+    if name in ("-h", "--help"):
+        print(f"{__doc__}\n\nNAME: {', '.join(STUDIES)}")
+        return 0
     try:
         if name not in STUDIES:
             raise UserError(f"unknown study {name!r} (expected one of {', '.join(STUDIES)})")

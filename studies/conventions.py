@@ -8,14 +8,15 @@ Stored predictions are scored again, nothing is trained. A gain is a run's score
 baseline's of the same target, split, seed and layer; an arm's is the mean over targets. The first
 convention is XTREME's (on each target's own split: its row's eval_split); each of the others
 changes it in one place and is set beside it on the same targets, seeds and, between splits,
-languages. Worlds, encoders, limited and whole runs are never mixed.
+languages. Worlds, encoders, limited and whole runs are never mixed. A run whose answers in English
+are all the same is degenerate.
 """
 
 import argparse
 import sys
 from itertools import product
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import NamedTuple
 
 import eval as evaluation
@@ -24,7 +25,6 @@ import splits
 import tasks
 from files import UserError
 from studies.statistics import mean_sd
-
 
 XTREME = {"runs": "all runs", "split": "own split", "languages": "with English",
           "targets": "with retrieval", "answers": "(F1 + EM) / 2", "tags": "chunk F1",
@@ -49,34 +49,43 @@ class Run(NamedTuple):
 
 
 def collect(folders: list[Path]) -> dict[tuple, list[Run]]:
-    """Finished, labelled runs, scored again, by what is never mixed: {(heading, ...): runs}.
+    """Finished, labelled runs, scored again: {(world, limit, encoder): runs}, never mixed.
 
     Raises UserError: none found, one run twice, one target with different gold or row, and what
     evaluation.rescore raises.
     """
-    groups, seen = {}, {}
-    for path in sorted(path.parent for folder in folders for path in folder.rglob("metrics.json")):
+    groups = {}
+    for path in sorted({path.parent for top in folders for path in top.rglob("metrics.json")}):
         if not (path / "DONE").exists():
             print(f"{path}: not finished, left out", file=sys.stderr)
             continue
-        recorded, config = evaluation.rescore(path), evaluation.read_run(path)[1]
-        key, world = config["key"], splits.world(Path(config["paths"]["data"]))
-        group = (world.get("notice", ""), recorded["limited"], key.get("weights"))
-        run = Run(path, tasks.get(recorded["task"]), recorded["inter"], recorded["target"],
-                  recorded["seed"], recorded["split"], key.get("layer", 0), world["english"],
-                  recorded["degenerate"],
-                  {lang: values for lang, values in recorded["languages"].items()
-                   if values["labels"]}, (key.get("gold"), key.get("row")))
-        name = (group, run.arm, run.target, run.seed, run.split, run.layer)
-        first = seen.setdefault((group, run.target, run.split), run)
-        if name in seen or first.same != run.same:
-            what = "the same run as" if name in seen else "other gold or row values than"
-            raise UserError(f"{what} {seen.get(name, first).path}", path)
-        seen[name] = run
-        groups.setdefault(group, []).extend([run] if run.languages else [])
+        group, run = read_finished(path)
+        for other in groups.setdefault(group, []):
+            check_pair(other, run)
+        groups[group] += [run] if run.languages else []
     if not any(groups.values()):
         raise UserError("no finished run with labels below this folder", folders[0])
     return groups
+
+
+def read_finished(path: Path) -> tuple[tuple, Run]:
+    recorded, (_, config) = evaluation.rescore(path), evaluation.read_run(path)
+    key, world = config["key"], splits.world(Path(config["paths"]["data"]))
+    languages = {lang: values for lang, values in recorded["languages"].items() if values["labels"]}
+    return (world.get("notice", world["world"]), recorded["limited"], key.get("weights")), Run(
+        path, tasks.get(recorded["task"]), recorded["inter"], recorded["target"], recorded["seed"],
+        recorded["split"], key.get("layer", 0), world["english"], recorded["degenerate"], languages,
+        (key.get("gold"), key.get("row")))
+
+
+def check_pair(one: Run, other: Run) -> None:
+    """Raises UserError where two runs are the same or do not belong into one table."""
+    if (one.target, one.split) != (other.target, other.split):
+        return
+    if one.same != other.same:
+        raise UserError(f"other gold or row values than {one.path}", other.path)
+    if (one.arm, one.seed, one.layer) == (other.arm, other.seed, other.layer):
+        raise UserError(f"the same run as {one.path}", other.path)
 
 
 # ---- conventions
@@ -126,9 +135,9 @@ def main_values(task: tasks.Task, convention: dict[str, str]) -> tuple[str, ...]
 def score(run: Run, convention: dict[str, str]) -> float | None:
     """The mean over languages, None where none is left."""
     names = main_values(run.task, convention)
-    chosen = [mean(values[name] for name in names) for lang, values in run.languages.items()
+    chosen = [fmean(values[name] for name in names) for lang, values in run.languages.items()
               if lang != run.english or convention["languages"] == XTREME["languages"]]
-    return mean(chosen) if chosen else None
+    return fmean(chosen) if chosen else None
 
 
 # ---- gains
@@ -149,13 +158,13 @@ def by_seed(found: dict[tuple, float], arm: str, target: str = "") -> dict[int, 
     cells = {(name, seed): gain for (by, name, seed), gain in found.items()
              if by == arm and target in ("", name)}
     names, seeds = ({cell[place] for cell in cells} for place in (0, 1))
-    return {seed: mean(cells[name, seed] for name in names) for seed in sorted(seeds)
+    return {seed: fmean(cells[name, seed] for name in names) for seed in sorted(seeds)
             if all((name, seed) in cells for name in names)}
 
 
 def contrasts(runs: list[Run], options: dict[str, list[str]]) -> list[tuple[str, str, dict, dict]]:
     """(XTREME's choice, another, gains under both) for every choice but XTREME's. The gains are of
-    the same targets and seeds, but where leaving targets out is the choice; of layers, only of arms
+    the same targets and seeds, but where leaving some out is the choice; of layers, only of arms
     that have both."""
     found, kinds = [], {run.target: run.task.kind for run in runs}
     for field, (usual, *others) in options.items():
@@ -165,7 +174,7 @@ def contrasts(runs: list[Run], options: dict[str, list[str]]) -> list[tuple[str,
             after = gains(chosen, XTREME | {field: name})
             arms = {arm for arm, target, _ in after
                     if field != "layer" or kinds[target] == "retrieval"}
-            keys = before.keys() if field == "targets" else before.keys() & after.keys()
+            keys = set(before) if field in ("runs", "targets") else before.keys() & after.keys()
             shared = [{key: gain for key, gain in one.items() if key in keys and key[0] in arms}
                       for one in (before, after)]
             found.append((usual, name, *shared))
@@ -202,7 +211,7 @@ def report(runs: list[Run]) -> list[str]:
         lines.append(row(name, [f"{shown(by_seed(before, arm))} → {shown(by_seed(after, arm))}"
                                 for arm in arms]))
     return [*lines, "", "Signs that flip (mean and SD over seeds):", *(flips(changes) or ["none"]),
-            "", "All combinations of these:", *(spread(runs, options, arm) for arm in arms)]
+            "", "All combinations of these:", *ranges(runs, options, arms)]
 
 
 def row(name: str, cells: list[str]) -> str:
@@ -224,18 +233,21 @@ def flips(changes: list[tuple[str, str, dict, dict]]) -> list[str]:
         findings = {(arm, target) for arm, target, _ in after} | {(arm, "") for arm, _, _ in after}
         for arm, target in sorted(findings):
             values = [by_seed(found, arm, target) for found in (before, after)]
-            if all(values) and mean(values[0].values()) * mean(values[1].values()) < 0:
-                lines.append(f"{arm}, {target or 'mean over targets'}: {shown(values[0])} with "
-                             f"{usual}, {shown(values[1])} with {name}")
+            if all(values) and fmean(values[0].values()) * fmean(values[1].values()) < 0:
+                lines.append(f"{arm}, {target or 'mean over targets'}: "
+                             f"{shown(values[0])} ({usual}), {shown(values[1])} ({name})")
     return lines
 
 
-def spread(runs: list[Run], options: dict[str, list[str]], arm: str) -> str:
-    found = [by_seed(gains(runs, dict(zip(options, chosen))), arm)
-             for chosen in product(*options.values())]
-    means = [mean(by.values()) for by in found if by]
-    return (f"{arm}: {len(means)} with results, gains from {min(means):+.1f} to {max(means):+.1f}, "
-            f"above 0 in {sum(value > 0 for value in means)}")
+def ranges(runs: list[Run], options: dict[str, list[str]], arms: list[str]) -> list[str]:
+    """The least and the largest gain of each arm, each combination over the targets it has."""
+    found = [gains(runs, dict(zip(options, chosen))) for chosen in product(*options.values())]
+    lines = []
+    for arm in arms:
+        means = [fmean(by.values()) for one in found if (by := by_seed(one, arm))]
+        lines.append(f"{arm}: {len(means)} with results, gains from {min(means):+.1f} to "
+                     f"{max(means):+.1f}, above 0 in {sum(value > 0 for value in means)}")
+    return lines
 
 
 def main(arguments: list[str]) -> int:
@@ -243,7 +255,7 @@ def main(arguments: list[str]) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS",
                         help="folders with finished runs, at any depth")
-    for (notice, limited, weights), runs in collect(parser.parse_args(arguments).runs).items():
-        marks = [*[notice] * bool(notice), *[f"LIMITED to {limited}"] * bool(limited)]
+    for (world, limited, weights), runs in collect(parser.parse_args(arguments).runs).items():
+        marks = [world] + ([f"LIMITED to {limited}"] if limited else [])
         print("\n".join([*marks, f"encoder {weights}", "", *report(runs), *marks, ""]))
     return 0

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 import benchmark
+import compare
 import eval as evaluation
 import submission
 import tasks
@@ -84,8 +85,8 @@ def test_no_total_and_no_group_where_a_task_is_missing(tmp_path):
 
 def test_margin_is_that_of_a_share():
     units = [(1, 1)] * 30 + [(0, 1)] * 70
-    assert benchmark.margin(units) == pytest.approx(196 * math.sqrt(0.3 * 0.7 / 99))
-    assert math.isnan(benchmark.margin([(1, 1)]))
+    assert compare.margin(units) == pytest.approx(196 * math.sqrt(0.3 * 0.7 / 99))
+    assert math.isnan(compare.margin([(1, 1)]))
 
 
 def test_margin_of_f1_covers_it_in_most_samples():
@@ -96,7 +97,7 @@ def test_margin_of_f1_covers_it_in_most_samples():
     for _ in range(400):
         units = rng.choices(population, k=120)
         f1 = 100 * sum(a for a, _ in units) / sum(b for _, b in units)
-        inside += abs(f1 - truth) <= benchmark.margin(units)
+        inside += abs(f1 - truth) <= compare.margin(units)
     assert 0.91 < inside / 400 < 0.985
 
 

@@ -19,6 +19,7 @@ import stilts
 import tasks
 from conftest import ROOT
 from files import UserError
+from studies import __main__ as studies
 
 QUICK = ["--limit", "24", "--set", "steps=4", "--set", "evaluations=2"]
 
@@ -117,6 +118,21 @@ def test_rescoring_agrees_and_notices_a_changed_file(finished, capsys):
     assert evaluation.main([str(folder)]) == 2
     (folder / "metrics.json").write_text(record)
     assert "recorded" in capsys.readouterr().err
+
+
+def test_two_runs_side_by_side_and_under_every_convention(finished, capsys):
+    arms = [finished[0] / f"toy--{arm}--tydiqa--s1--limited" for arm in ("none", "squad")]
+    assert evaluation.main([*map(str, arms), "--flips", "1"]) == 0
+    table = capsys.readouterr().out.split("B = ")[1]
+    scores = [json.loads((arm / "metrics.json").read_text()) for arm in arms]
+    gain = scores[1]["official"] - scores[0]["official"]
+    assert f"{scores[1]['official']:.1f} | {gain:+.1f} ± " in table
+    assert studies.main(["conventions", str(finished[0])]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == lines[-3] and lines[0].startswith("TOY") and lines[1] == "LIMITED to 24"
+    first = [line for line in lines if line.startswith("| with English")]
+    assert len(first) == 1 and first[0].endswith(f"(F1 + EM) / 2 | {gain:+.1f} |")
+    assert any(line.startswith(f"| without English | {gain:+.1f} → ") for line in lines)
 
 
 def test_one_examples_walk(finished, capsys):
