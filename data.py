@@ -7,6 +7,7 @@ Every text is encoded once into one flat pool of pieces; a sequence is one or tw
 Letters: P pieces of the pool, S sequences, E examples, N tokens of a batch, B its sequences.
 """
 
+import hashlib
 import sys
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -24,6 +25,8 @@ NO_ANSWER, MISPLACED = -1, -2            # in place of the first piece of an ans
 CHUNK = 256                              # texts that are encoded at once
 WORD_START = "\u2581"
 BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\u200b\u200e\u200f\ufeff"
+IS_BLANK = np.zeros(sys.maxunicode + 1, bool)          # of every character
+IS_BLANK[[ord(c) for c in BLANKS]] = True
 KNOWN_ANSWERS = {                        # published by fairseq and HF for XLM-R's vocabulary
     "Hello world!": [35378, 8999, 38],
     "Bonjour le monde": [84602, 95, 11146],
@@ -57,6 +60,7 @@ class Tokenizer:
         special = [self.processor.unk_id(), self.processor.bos_id(), self.processor.eos_id()]
         if special != [0, 1, 2]:
             raise UserError(f"<unk>, <s>, </s> are pieces {special}, in XLM-R [0, 1, 2]", path)
+        self.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         self.mask_id = count + 1
         self.vocab_size = count + 2
         self.shift = np.arange(count, dtype=np.int32) + 1
@@ -91,11 +95,10 @@ class Tokenizer:
         that is the text with a blank in front; else sentencepiece's map leads back. An unknown
         piece has no known length: those texts take offset_mapping.
         """
-        size = self.lengths[flat]
-        ends = np.cumsum(size, dtype=np.int64)
+        ends = np.cumsum(self.lengths[flat], dtype=np.int64)
         before = np.append(0, ends)[bounds[:-1]]                # length of all texts before one
         right = (ends - before.repeat(np.diff(bounds))).astype(np.int32)
-        left = right - size
+        left = right - self.lengths[flat]
         begin, end = np.maximum(left - 1, 0), right - 1
         unknown = set(np.searchsorted(bounds, np.flatnonzero(flat == 0), "right") - 1)
         for i, normal in enumerate(self.processor.normalize(texts)):
@@ -307,8 +310,6 @@ def featurize_spans(task, examples, tokenizer, labels, train):
 def skip_blanks(texts, encoded: Pieces, tokenizer) -> np.ndarray:
     """First character of each piece that starts a word and is not a blank, so that answers do not
     start with one."""
-    is_blank = np.zeros(sys.maxunicode + 1, bool)
-    is_blank[[ord(c) for c in BLANKS]] = True
     begin = encoded.begin.copy()
     starts_word = tokenizer.starts_word[np.maximum(encoded.ids - 1, 0)]
     for i in range(0, len(texts), CHUNK):          # 4 bytes a character: not all texts at once
@@ -319,7 +320,7 @@ def skip_blanks(texts, encoded: Pieces, tokenizer) -> np.ndarray:
         while len(moving):
             moving = moving[begin[moving] < encoded.end[moving]]
             place = begin[moving] + base[moving - bounds[0]]
-            moving = moving[is_blank[characters[place]]]
+            moving = moving[IS_BLANK[characters[place]]]
             begin[moving] += 1
     return begin
 
@@ -356,9 +357,9 @@ def cut_windows(first, last, room, stride):
     example, rank = repeat_with_rank(count)
     begin = first[example] + rank * step[example]
     b = np.stack([begin, np.minimum(begin + room[example], last[example])], 1)
-    later = np.flatnonzero(rank)                           # windows that have one before them
     own = b.copy()
-    own[later - 1, 1] = own[later, 0] = ownership_borders(b[later - 1], b[later])
+    if len(later := np.flatnonzero(rank)):                 # windows that have one before them
+        own[later - 1, 1] = own[later, 0] = ownership_borders(b[later - 1], b[later])
     return example, b.astype(np.int32), own.astype(np.int32)
 
 

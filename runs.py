@@ -31,6 +31,7 @@ import submission
 import tasks
 import weights
 from checkpoints import log, remove_folder, sync_folder, write_file
+from features import features_of
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
 from plan import (COMMON, ROW_FIELDS, Context, Stage, digest, plan_run, resolve, sha256,
@@ -55,14 +56,22 @@ def load_part(name: str, row: str, stage: Stage, context: Context, tokenizer) ->
     examples = [e for part in loaded for e in part.examples]
     log(f"{name}: {len(examples):,} training examples, {sum(part.dropped for part in loaded):,} "
         "without gold left out")
-    features = data.featurize(task, examples, tokenizer, labels, train=True)
+    cache = feature_folder(context)
+    features = features_of(task, examples, tokenizer, labels, True, cache)
     order = draws.Order(features.item_lengths, values["batch_size"], stage.seed, name)
     part = Part(task, labels, values, features, order)
     if task.kind != "mlm":
         dev = evaluation.load_examples(task, context.data, "dev", english, limit)
         part.dev, part.groups = dev_subset(dev)
-        part.dev_features = data.featurize(task, part.dev, tokenizer, labels)
+        part.dev_features = features_of(task, part.dev, tokenizer, labels, cache=cache)
     return part
+
+
+def feature_folder(context: Context) -> Path | None:
+    """Where features are kept between runs. Not in a dry run, which writes nothing, nor in the toy
+    world: all of its features are made in a tenth of a second."""
+    is_kept = context.world["world"] == "real" and not context.given.dry_run
+    return context.out / "features" if is_kept else None
 
 
 def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Context):
@@ -334,7 +343,7 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
 
     def answer(examples):
         return predict.predict(model, head, task, examples, tokenizer, labels,
-                               context.hardware, depth, poll)
+                               context.hardware, depth, poll, feature_folder(context))
 
     for lang, answers in predict.answer_languages(
             task, load, answer, split, missing, context.hardware.dtype is torch.bfloat16):
