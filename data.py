@@ -7,8 +7,10 @@ Every text is encoded once into one flat pool of pieces; a sequence is one or tw
 Letters: P pieces of the pool, S sequences, E examples, N tokens of a batch, B its sequences.
 """
 
-from bisect import bisect_right
+import hashlib
+import sys
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +22,11 @@ from files import UserError
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3          # fairseq's ids; the other pieces are shifted by one
 NO_ANSWER, MISPLACED = -1, -2            # in place of the first piece of an answer
+CHUNK = 256                              # texts that are encoded at once
 WORD_START = "\u2581"
 BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\u200b\u200e\u200f\ufeff"
+IS_BLANK = np.zeros(sys.maxunicode + 1, bool)          # of every character
+IS_BLANK[[ord(c) for c in BLANKS]] = True
 KNOWN_ANSWERS = {                        # published by fairseq and HF for XLM-R's vocabulary
     "Hello world!": [35378, 8999, 38],
     "Bonjour le monde": [84602, 95, 11146],
@@ -55,6 +60,7 @@ class Tokenizer:
         special = [self.processor.unk_id(), self.processor.bos_id(), self.processor.eos_id()]
         if special != [0, 1, 2]:
             raise UserError(f"<unk>, <s>, </s> are pieces {special}, in XLM-R [0, 1, 2]", path)
+        self.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         self.mask_id = count + 1
         self.vocab_size = count + 2
         self.shift = np.arange(count, dtype=np.int32) + 1
@@ -67,11 +73,18 @@ class Tokenizer:
                 raise UserError(f"250,000 pieces, but not XLM-R's ids for {text!r}", path)
 
     def encode(self, texts: list[str], offsets: bool = False) -> Pieces:
-        """Ids without special tokens; with offsets=True also each piece's character range."""
-        raw = self.processor.encode(texts, out_type="numpy", num_threads=torch.get_num_threads())
-        bounds = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum([len(r) for r in raw], out=bounds[1:])
-        flat = np.concatenate(raw) if raw else np.zeros(0, np.int32)
+        """Ids without special tokens; with offsets=True also each piece's character range.
+
+        sentencepiece gives lists: for a word half the cost of an array each. A list takes 36 bytes
+        a piece, so CHUNK texts at once.
+        """
+        flat, sizes = [np.zeros(0, np.int32)], []
+        for start in range(0, len(texts), CHUNK):
+            lists = self.processor.encode(texts[start:start + CHUNK], out_type=int,
+                                          num_threads=torch.get_num_threads())
+            sizes += map(len, lists)
+            flat.append(np.fromiter(chain.from_iterable(lists), np.int32))
+        flat, bounds = np.concatenate(flat), np.cumsum([0, *sizes], dtype=np.int64)
         begin, end = self.find_offsets(texts, flat, bounds) if offsets else (None, None)
         return Pieces(self.shift[flat], bounds, begin, end)
 
@@ -83,22 +96,20 @@ class Tokenizer:
         piece has no known length: those texts take offset_mapping.
         """
         ends = np.cumsum(self.lengths[flat], dtype=np.int64)
-        begin = np.empty(len(flat), np.int32)
-        end = np.empty(len(flat), np.int32)
+        before = np.append(0, ends)[bounds[:-1]]                # length of all texts before one
+        right = (ends - before.repeat(np.diff(bounds))).astype(np.int32)
+        left = right - self.lengths[flat]
+        begin, end = np.maximum(left - 1, 0), right - 1
         unknown = set(np.searchsorted(bounds, np.flatnonzero(flat == 0), "right") - 1)
         for i, normal in enumerate(self.processor.normalize(texts)):
             span = slice(bounds[i], bounds[i + 1])
             if i in unknown:
                 pairs = self.processor.encode(texts[i], out_type="offset_mapping")["offsets"]
                 begin[span], end[span] = np.array(pairs, np.int32).T
-                continue
-            right = ends[span] - (ends[span.start - 1] if span.start else 0)
-            left = right - self.lengths[flat[span]]
-            if normal == WORD_START + texts[i].replace(" ", WORD_START):
-                begin[span], end[span] = np.maximum(left - 1, 0), right - 1
-            elif normal:
-                back = np.array(self.processor.normalize(texts[i], with_offsets=True)[1], np.int32)
-                begin[span], end[span] = back[left], back[right]
+            elif normal and normal != WORD_START + texts[i].replace(" ", WORD_START):
+                offsets = self.processor.normalize(texts[i], with_offsets=True)[1]
+                back = np.fromiter(offsets, np.int32, len(offsets))
+                begin[span], end[span] = back[left[span]], back[right[span]]
         return begin, end
 
     def encode_masked(self, text: str) -> list[int]:
@@ -153,10 +164,9 @@ def featurize(task, examples: list, tokenizer: Tokenizer, labels=(), train=False
 
 def unique_texts(texts) -> tuple[list[str], np.ndarray]:
     """Distinct texts in order of appearance, and which of them each text is."""
-    texts = list(texts)
-    distinct = list(dict.fromkeys(texts))
-    place = dict(zip(distinct, range(len(distinct))))
-    return distinct, np.fromiter(map(place.__getitem__, texts), np.int64, len(texts))
+    place = {}
+    index = np.fromiter((place.setdefault(text, len(place)) for text in texts), np.int64)
+    return list(place), index
 
 
 def pool(tokenizer: Tokenizer, *columns):
@@ -170,7 +180,7 @@ def pool(tokenizer: Tokenizer, *columns):
 def numbers(golds, labels) -> np.ndarray:
     """Label names -> class numbers; -1 (not counted) where there is none."""
     known = {label: i for i, label in enumerate(labels)}
-    return np.array([known.get(gold, -1) for gold in golds], np.int64)
+    return np.fromiter((known.get(gold, -1) for gold in golds), np.int64)
 
 
 def featurize_pairs(task, examples, tokenizer, labels, train):
@@ -238,7 +248,7 @@ def featurize_words(task, examples, tokenizer, labels, train):
     every word is asked exactly once (XTREME's rule; jiant truncates).
     """
     room = task.max_length - 2
-    texts, index = unique_texts(w for e in examples for w in e.words)
+    texts, index = unique_texts(chain.from_iterable(e.words for e in examples))
     encoded = tokenizer.encode(texts)
     size = np.diff(encoded.bounds)
     is_unknown = (size == 0) | (size > room)
@@ -247,24 +257,30 @@ def featurize_words(task, examples, tokenizer, labels, train):
     size = np.where(is_unknown, 1, size)[index]                       # pieces of each word in order
     which, rank = repeat_with_rank(size)
     ids = source[first[which] + rank]
-    words = np.cumsum(size) - size
-    borders = np.append(words, len(ids)).tolist()
+    borders = np.append(0, np.cumsum(size))                           # of the words in the pool
     ends = np.cumsum([len(e.words) for e in examples])
+    a, example = cut_sentences(borders, ends, room)
+    tags = chain.from_iterable(e.tags or (None,) * len(e.words) for e in examples)
+    return Features(task.kind, ids, a, None, example, target=numbers(tags, labels),
+                    words=borders[:-1].astype(np.int32))
+
+
+def cut_sentences(borders, ends, room) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of as many whole words as fit -> pool slices [S, 2], example [S].
+
+    borders: pool place of each word, and where the last ends; ends: words up to each example's end.
+    """
     starts = ends - np.diff(ends, prepend=0)
-    a, example = [], []
-    for i, (start, last) in enumerate(zip(starts.tolist(), ends.tolist())):
-        while borders[last] - borders[start] > room:         # as many whole words as fit
-            stop = bisect_right(borders, borders[start] + room, start, last + 1) - 1
-            a.append((borders[start], borders[stop]))
-            example.append(i)
-            start = stop
-        if start < last:
-            a.append((borders[start], borders[last]))
-            example.append(i)
-    tags = [t for e in examples for t in e.tags or [None] * len(e.words)]
-    return Features(task.kind, ids, np.array(a, np.int32).reshape(-1, 2), None,
-                    np.array(example, np.int32), target=numbers(tags, labels),
-                    words=words.astype(np.int32))
+    first = starts.tolist()                                           # words that begin a sequence
+    for i in np.flatnonzero(borders[ends] - borders[starts] > room):
+        word = starts[i]
+        while borders[ends[i]] - borders[word] > room:
+            word = np.searchsorted(borders, borders[word] + room, "right") - 1
+            first.append(word)
+    first = np.unique(first)
+    first = first[first < ends[-1]]                                   # the last may have no words
+    a = np.stack([borders[first], borders[np.append(first[1:], ends[-1])]], 1)
+    return a.astype(np.int32), np.searchsorted(ends, first, "right").astype(np.int32)
 
 
 def featurize_spans(task, examples, tokenizer, labels, train):
@@ -292,20 +308,21 @@ def featurize_spans(task, examples, tokenizer, labels, train):
 
 
 def skip_blanks(texts, encoded: Pieces, tokenizer) -> np.ndarray:
-    """First character of each piece that is not a blank, so that answers do not start with one."""
-    solid_begin = encoded.begin.copy()
-    for i in range(0, len(texts), 1000):           # 30 bytes a character: not all texts at once
-        some, bounds = texts[i:i + 1000], encoded.bounds[i:i + 1001]
-        pieces = slice(bounds[0], bounds[-1])
-        characters = np.frombuffer("".join(some).encode("utf-32-le"), np.uint32)
-        is_blank = np.isin(characters, [ord(c) for c in BLANKS])
-        solid = np.where(is_blank, len(characters), np.arange(len(characters)))
-        following = np.append(np.minimum.accumulate(solid[::-1])[::-1], len(characters))
-        base = np.cumsum([0] + [len(t) for t in some])[:-1].repeat(np.diff(bounds))
-        first = following[encoded.begin[pieces] + base] - base
-        solid_begin[pieces] = np.minimum(first, encoded.end[pieces])
+    """First character of each piece that starts a word and is not a blank, so that answers do not
+    start with one."""
+    begin = encoded.begin.copy()
     starts_word = tokenizer.starts_word[np.maximum(encoded.ids - 1, 0)]
-    return np.where(starts_word, solid_begin, encoded.begin)
+    for i in range(0, len(texts), CHUNK):          # 4 bytes a character: not all texts at once
+        some, bounds = texts[i:i + CHUNK], encoded.bounds[i:i + CHUNK + 1]
+        characters = np.frombuffer("".join(some).encode("utf-32-le"), np.uint32)
+        base = np.cumsum([0] + [len(t) for t in some])[:-1].repeat(np.diff(bounds))
+        moving = bounds[0] + np.flatnonzero(starts_word[bounds[0]:bounds[-1]])
+        while len(moving):
+            moving = moving[begin[moving] < encoded.end[moving]]
+            place = begin[moving] + base[moving - bounds[0]]
+            moving = moving[IS_BLANK[characters[place]]]
+            begin[moving] += 1
+    return begin
 
 
 def answer_pieces(examples, which, contexts, bounds, begin, end) -> np.ndarray:
@@ -341,22 +358,24 @@ def cut_windows(first, last, room, stride):
     begin = first[example] + rank * step[example]
     b = np.stack([begin, np.minimum(begin + room[example], last[example])], 1)
     own = b.copy()
-    for s in np.flatnonzero(rank):                         # few: contexts of more than one window
-        border = ownership_border(b[s - 1], b[s])
-        own[s - 1, 1] = own[s, 0] = border
+    if len(later := np.flatnonzero(rank)):                 # windows that have one before them
+        own[later - 1, 1] = own[later, 0] = ownership_borders(b[later - 1], b[later])
     return example, b.astype(np.int32), own.astype(np.int32)
 
 
-def ownership_border(left, right) -> int:
-    """First piece in the overlap of two neighbouring windows that the right one owns."""
-    places = np.arange(right[0], left[1])
+def ownership_borders(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """First piece in the overlap of neighbouring windows [n, 2] that the right one owns [n]."""
+    which, place = repeat_with_rank(left[:, 1] - right[:, 0])
+    place += right[which, 0]
 
     def context(window):
-        length = window[1] - window[0]
-        return np.minimum(places - window[0], window[1] - 1 - places) + 0.01 * length
+        return (np.minimum(place - window[:, 0], window[:, 1] - 1 - place)
+                + 0.01 * (window[:, 1] - window[:, 0]))
 
-    better = np.flatnonzero(context(right) > context(left))
-    return int(places[better[0]]) if len(better) else int(left[1])
+    is_better = context(right[which]) > context(left[which])
+    border = left[:, 1].copy()
+    np.minimum.at(border, which[is_better], place[is_better])
+    return border
 
 
 FEATURIZE = {

@@ -18,6 +18,7 @@ import search
 import splits
 import tasks
 import weights
+from features import features_of
 from files import UserError
 from model import Encoder, Model, make_encoder, make_head
 
@@ -190,9 +191,10 @@ DECODE = {
 
 
 def predict(model, name, task, examples, tokenizer, labels, hardware, depth=None,
-            poll=lambda: None) -> list:
-    """Answers of head `name` for examples of any language; for retrieval, their vectors."""
-    features = data.featurize(task, examples, tokenizer, labels)
+            poll=lambda: None, cache: Path | None = None) -> list:
+    """Answers of head `name` for examples of any language; for retrieval, their vectors. cache: the
+    folder of features that are kept."""
+    features = features_of(task, examples, tokenizer, labels, cache=cache)
     return answer(model, name, task, features, examples, labels, hardware, depth=depth, poll=poll)
 
 

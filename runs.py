@@ -32,6 +32,7 @@ import submission
 import tasks
 import weights
 from checkpoints import checkpoint_name, log, remove_folder, sync_folder, write_file
+from features import features_of
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
 from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, digest, parse_task, plan_run, resolve,
@@ -55,7 +56,8 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     examples = [e for part in loaded for e in part.examples]
     log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples, "
         f"{sum(part.dropped for part in loaded):,} without gold left out")
-    features = data.featurize(task, examples, tokenizer, labels, train=True)
+    cache = feature_folder(context)
+    features = features_of(task, examples, tokenizer, labels, True, cache)
     language = numpy.repeat(range(len(loaded)), [len(part.examples) for part in loaded])
     order = draws.Order(features.item_lengths, values["batch_size"], stage.seed, task.name,
                         language[features.example[::features.group]], values["alpha"])
@@ -63,8 +65,15 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     if task.kind != "mlm":
         dev = evaluation.load_examples(task, context.data, "dev", english, limit)
         part.dev, part.groups = dev_subset(dev)
-        part.dev_features = data.featurize(task, part.dev, tokenizer, labels)
+        part.dev_features = features_of(task, part.dev, tokenizer, labels, cache=cache)
     return part
+
+
+def feature_folder(context: Context) -> Path | None:
+    """Where features are kept between runs. Not in a dry run, which writes nothing, nor in the toy
+    world: all of its features are made in a tenth of a second."""
+    is_kept = context.world["world"] == "real" and not context.given.dry_run
+    return context.out / "features" if is_kept else None
 
 
 def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Context):
@@ -376,7 +385,7 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
 
     def answer(examples):
         return predict.predict(model, head, task, examples, tokenizer, labels,
-                               context.hardware, depth, poll)
+                               context.hardware, depth, poll, feature_folder(context))
 
     for lang, answers in predict.answer_languages(
             task, load, answer, split, missing, context.hardware.dtype is torch.bfloat16):

@@ -188,7 +188,7 @@ def write_safetensors(path, tensors: dict[str, torch.Tensor], metadata={"format"
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % 8)
     flat = (tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-            for name in names)
+            for name in names if tensors[name].numel())
     write_bytes(path, chain([len(text).to_bytes(8, "little"), text], flat))
 
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT
 
 ORDER = ("files", "readers", "tagging", "tasks", "splits", "metrics", "submission", "compare",
-         "benchmark", "eval", "model", "weights", "data", "draws", "search", "ranks",
-         "predict", "checkpoints", "plan", "train", "runs", "listing", "stilts")
+         "benchmark", "eval", "model", "weights", "checkpoints", "data", "draws", "search", "ranks",
+         "features", "predict", "plan", "train", "runs", "listing", "stilts")
 # room -> rooms of ours that it may import: those before it, and fewer for rooms that stand apart
 ROOMS = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)} | {
     "model": set(), "weights": {"files", "model"}, "metrics": {"files", "readers"}}
