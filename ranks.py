@@ -43,7 +43,7 @@ def local_rank() -> int:
 
 @contextmanager
 def together():
-    """Join the other ranks, and part from them when the work is done.
+    """Join the other ranks, and wait for them when the work is done.
 
     Ranks above 0 are silent. Of ranks that fail, the first alone keeps its stderr, so that there
     is one message. The others notice at once that its connections are closed (`call`).
@@ -62,7 +62,17 @@ def together():
     except BaseException:
         sys.stderr = sys.__stderr__ if fails_first(store) else silence
         raise
-    dist.destroy_process_group()
+
+
+def leave(code: int) -> None:
+    """End the process; one of several ranks without a word to PyTorch: when a process group is
+    taken down, a thread of gloo may wait for the interpreter, which waits for the thread (seen
+    with DistributedDataParallel), and nccl for ranks that have failed."""
+    if size() == 1:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def join():

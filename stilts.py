@@ -449,4 +449,4 @@ def one_line(problem: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ranks.leave(main())

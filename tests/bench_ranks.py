@@ -37,7 +37,8 @@ TASK = "squad"
 
 def make_setup(batch: int) -> train.Setup:
     """The toy world's squad stage, as stilts.py makes it."""
-    _, given = stilts.parse(["--inter", TASK, "--target", "none", "--set", f"batch_size={batch}"])
+    _, given = stilts.parse(["--inter", TASK, "--target", "none", "--dry-run", "--set",
+                             f"batch_size={batch}"])
     stilts.check_given(given)
     context = stilts.make_context(given)
     (stage,) = plan.plan_run(TASK, "none", 1, context)
@@ -69,6 +70,7 @@ def ddp_gradients(setup, wrapped, items, step: int) -> None:
     clip_gradients(setup.model.parameters(), setup.settings["clip"])
 
 
+KEPT = []           # what DistributedDataParallel's end would wait for, see ranks.leave
 SIDES = {"one rank": (1, our_gradients, None), "two ranks": (2, our_gradients, None),
          "two ranks, DDP": (2, ddp_gradients, False),
          "two ranks, DDP, unused": (2, ddp_gradients, True)}
@@ -87,6 +89,7 @@ def measure(setup, steps: int, gradients, has_unused, result: Path) -> int:
         ranks.call = timed
         wrapped = has_unused is not None and DistributedDataParallel(
             setup.model, find_unused_parameters=has_unused)
+        KEPT.append(wrapped)
         for step in range(steps + 3):
             if step == 3:
                 ranks.highest(0)

@@ -251,7 +251,7 @@ def test_kills_of_a_rank_leave_no_trace():
 
 def test_what_is_not_for_several_ranks_is_refused(tmp_path):
     group = forks.Ranks(2, lambda rank: stilts.main(["--list"]), tmp_path)
-    assert group.wait() == [2, 2] and "error: several ranks work on" in group.said()
+    assert group.wait() == [2, 2] and group.said().count("error: several ranks work on") == 1
 
 
 def test_torchrun_starts_the_same_script(tmp_path):
