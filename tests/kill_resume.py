@@ -1,8 +1,9 @@
 """Kill -9 a run again and again at drawn moments, resume it, compare every byte of the results.
 
-    python tests/kill_resume.py [--kills 20] [--seed 0] [--break moments|counters]
+    python tests/kill_resume.py [--kills 20] [--seed 0] [--break moments|counters] [--grid]
 
-The run is the toy command with few steps. Each life of it is a forked process that kills itself at
+The run is the toy command with few steps or, with --grid, a grid of two arms, two targets and two
+seeds with its report. Each life of it is a forked process that kills itself at
 its n-th event, n drawn over the whole run; events are training and evaluation batches and every
 fsync, rename and unlink, so that kills fall into training, evaluation and the save itself. When a
 life gets to the end, its weights, prediction files, scores and logs must equal those of a run that
@@ -29,9 +30,11 @@ import torch  # noqa: E402
 import data  # noqa: E402
 import stilts  # noqa: E402
 import train  # noqa: E402
+from studies import grid  # noqa: E402
 
-COMMAND = ["--inter", "squad", "--target", "tydiqa", "--limit", "30", "--no-baseline",
-           "--set", "steps=24", "--set", "evaluations=4", "--set", "batch_size=4"]
+SMALL = ["--limit", "30", "--set", "steps=24", "--set", "evaluations=4", "--set", "batch_size=4"]
+COMMAND = ["--inter", "squad", "--target", "tydiqa", "--no-baseline", *SMALL]
+GRID = ["--inter", "none,squad", "--target", "tydiqa,udpos", "--seed", "1,2", *SMALL]
 
 
 def count_events(kill_at: int) -> list[int]:
@@ -67,7 +70,7 @@ def damage(what: str) -> None:
     train.resume = resume
 
 
-def live(out: Path, kill_at: int, broken: str) -> int:
+def live(out: Path, kill_at: int, broken: str, is_grid: bool) -> int:
     """One life of the run in a forked process; its exit status, or -9. The last life counts."""
     child = os.fork()
     if child == 0:
@@ -75,7 +78,8 @@ def live(out: Path, kill_at: int, broken: str) -> int:
         seen = count_events(kill_at)
         if broken:
             damage(broken)
-        code = stilts.main([*COMMAND, "--out", str(out)])
+        code = (grid.main([*GRID, "--out", str(out)]) if is_grid
+                else stilts.main([*COMMAND, "--out", str(out)]))
         (out / "events").write_text(str(seen[0]))
         os._exit(code)
     status = os.waitpid(child, 0)[1]
@@ -104,17 +108,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--break", dest="broken", choices=("moments", "counters"), default="")
+    parser.add_argument("--grid", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     draw = random.Random(given.seed)
     folder = Path(tempfile.mkdtemp())
-    assert live(folder / "whole", 0, "") == 0, "the uninterrupted run failed"
+    assert live(folder / "whole", 0, "", given.grid) == 0, "the uninterrupted run failed"
     events = int((folder / "whole/events").read_text())
     whole = results(folder / "whole")
     kills = runs = same = 0
     while kills < given.kills:
         out = folder / f"run{runs}"
-        while (status := live(out, draw.randint(1, events * 2 // 3), given.broken)) == -9:
+        while (status := live(out, draw.randint(1, events * 2 // 3), given.broken,
+                              given.grid)) == -9:
             kills += 1
         assert status == 0, f"a resumed run ended with {status}"
         runs += 1
