@@ -14,6 +14,7 @@ by all runs that need them, and the same stage is never trained twice.
 import argparse
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -155,15 +156,16 @@ def parse_arm(inter: str) -> list[tuple[str, tuple[str, ...]]]:
     return [] if inter == "none" else [parse_task(part) for part in parts]
 
 
-def split_targets(text: str) -> list[str]:
-    """"tydiqa@sw,te,xnli" -> ["tydiqa@sw,te", "xnli"]: after an @ what is no task is a language."""
-    targets = []
+def split_list(text: str) -> list[str]:
+    """Targets or arms: "tydiqa@sw,te,xnli" -> ["tydiqa@sw,te", "xnli"]: after an @ what does not
+    begin with a task is a language."""
+    names, found = {"none", "all", *tasks.TASKS}, []
     for part in text.split(","):
-        if targets and "@" in targets[-1] and "@" not in part and part not in tasks.TASKS:
-            targets[-1] += f",{part}"
+        if found and "@" in found[-1] and not names & set(re.split("[+@]", part)[:1]):
+            found[-1] += f",{part}"
         else:
-            targets.append(part)
-    return targets
+            found.append(part)
+    return found
 
 
 def training_languages(task, wanted: tuple[str, ...], context: Context) -> tuple[str, ...]:

@@ -43,6 +43,11 @@ def default_depth(encoder: Encoder) -> int:
     return round(encoder.config.num_layers * 14 / 24)
 
 
+def depth_of(layer: int | str, encoder: Encoder) -> int:
+    """The block that --layer names: N, Nc or 0, the default."""
+    return int(str(layer).removesuffix("c")) or default_depth(encoder)
+
+
 def mean_states(encoder: Encoder, batch, depth: int) -> torch.Tensor:
     """Mean of block `depth`'s states over all positions, <s> and </s> included [B, H]."""
     hidden = encoder(batch.input_ids, batch.cu_seqlens, batch.lengths, depth).float()
@@ -255,6 +260,15 @@ def rows_by_side(examples: list) -> dict[str, list[int]]:
             for side in ("query", "candidate")}
 
 
+def centred(examples: list, vectors: np.ndarray) -> np.ndarray:
+    """Vectors [E, H] less the mean of their side (--layer Nc): a direction that all sentences of a
+    language share no longer makes them alike, so what is left of a gain is alignment."""
+    for rows in rows_by_side(examples).values():
+        if rows:
+            vectors[rows] -= vectors[rows].mean(0)
+    return vectors
+
+
 def answer_queries(examples: list, answers) -> list:
     """One answer for each query, in order; None beside candidates."""
     answers = iter(answers)
@@ -358,7 +372,7 @@ def example_walk(run: Path, where: str) -> str:
     lines = [f"{key}: {value!r}" for key, value in example._asdict().items()]
     if (stage / "config.json").exists():
         model, tokenizer = load_model(stage, head, task, len(labels))
-        depth = config["key"]["layer"] or default_depth(model.encoder)
+        depth = depth_of(config["key"]["layer"], model.encoder)
         lines += sequence_walk(model, head, task, example, tokenizer, labels, depth)
     else:
         lines.append("(the encoder was not kept: run again with --keep for windows and spans)")

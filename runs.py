@@ -13,8 +13,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,8 @@ from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, digest, parse_task
 from train import Part, Stopped, dev_subset, make_setup, stage_steps, train
 
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
+BEAT, TAKEOVER = 30, 300        # seconds between two signs of life; of silence before a takeover
+LOST: set[Path] = set()         # locks of this process that another machine has taken over
 
 
 # ---------------------------------------------------------------------------------- stages
@@ -118,7 +121,7 @@ def run_stage(stage: Stage, start: Path, context: Context) -> Path:
         check_disk(folder, model)
         settings = stage_settings(stage)
         setup = make_setup(model, parts, settings, stage.seed, tokenizer, context.hardware)
-        outcome = train(setup, stage_steps(parts, settings), folder, context.stop)
+        outcome = train(setup, stage_steps(parts, settings), folder, lambda: stopping(context))
         config = model.encoder.config
         ranks.on_first(lambda: finish_stage(folder, outcome, stage, parts, config, vocabulary,
                                             context.world))
@@ -168,25 +171,76 @@ def check_disk(folder: Path, model: Model) -> None:
         raise UserError(f"{free / 1e6:.0f} MB free, checkpoints need {need / 1e6:.0f} MB", folder)
 
 
+class Busy(UserError):
+    """Another process has the folder and is alive, as far as can be seen."""
+
+
 @contextmanager
 def locked(folder: Path):
-    """One process at a time; the kernel frees the lock of a process that died. Rank 0 takes it for
-    all ranks, which wait for the first thing that it does inside."""
+    """One process at a time; Busy for all others.
+
+    Among processes of one kernel flock decides, which frees the lock of a process that died; many
+    file systems carry it to other machines. For the rest the file names its owner, is touched every
+    BEAT seconds and emptied in the end: one that another machine has not touched for TAKEOVER
+    seconds is taken over (clocks agree within minutes). Who loses a lock, having slept for so long
+    or having taken it in the same moment as another, finds that out at the next beat: stopping()
+    then ends its work. Rank 0 takes it for all ranks, which wait for the first thing that it does
+    inside.
+    """
     if ranks.rank() > 0:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+", encoding="utf-8") as file:
+    path, ended = folder / "lock", threading.Event()
+    with open(path, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise UserError(f"in use by {file.read().strip()}", folder) from None
+        except BlockingIOError:
+            raise Busy(f"in use by {path.read_text(encoding='utf-8')}", folder) from None
+        text, silence = path.read_text(encoding="utf-8"), time.time() - path.stat().st_mtime
+        if text and not text.endswith(kernel()) and silence < TAKEOVER:
+            raise Busy(f"in use by {text}, last seen {silence:.0f} s ago (taken for dead after "
+                       f"{TAKEOVER} s)", folder)
         file.truncate(0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        file.write(owner())
         file.flush()
-        yield
+        thread = threading.Thread(target=give_signs_of_life, args=(path, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            LOST.discard(path)
+            file.seek(0)
+            if file.read() == owner():
+                file.truncate(0)
+
+
+def owner() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}, {kernel()}"
+
+
+def kernel() -> str:
+    """Names the running kernel, the same in all containers of a machine."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text(encoding="utf-8").strip() if path.exists() else socket.gethostname()
+
+
+def give_signs_of_life(lock: Path, ended: threading.Event) -> None:
+    while not ended.wait(BEAT):
+        with suppress(OSError):                     # a file system that is away for a while
+            if lock.read_text(encoding="utf-8") == owner():
+                os.utime(lock)
+            else:
+                LOST.add(lock)
+
+
+def stopping(context: Context) -> int:
+    """The exit code of a signal that arrived, or 0. Raises Busy if a lock is lost."""
+    if LOST:
+        raise Busy("taken over by another process", min(LOST).parent)
+    return context.stop()
 
 
 # ------------------------------------------------------------------------------------ runs
@@ -372,7 +426,8 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
     limit = context.given.limit
     model, tokenizer = predict.load_model(start, head, task, len(labels))
     model.to(context.hardware.device)
-    depth = context.given.layer or predict.default_depth(model.encoder)
+    layer = context.given.layer
+    depth = predict.depth_of(layer, model.encoder)
     if depth > model.encoder.config.num_layers:
         raise UserError(f"--layer {depth}: more than the encoder's blocks")
 
@@ -380,12 +435,13 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
         return evaluation.load_examples(task, context.data, split, lang, limit).examples
 
     def poll():
-        if code := context.stop():
+        if code := stopping(context):
             raise Stopped(code)
 
     def answer(examples):
-        return predict.predict(model, head, task, examples, tokenizer, labels,
-                               context.hardware, depth, poll, feature_folder(context))
+        answers = predict.predict(model, head, task, examples, tokenizer, labels,
+                                  context.hardware, depth, poll, feature_folder(context))
+        return predict.centred(examples, answers) if str(layer).endswith("c") else answers
 
     for lang, answers in predict.answer_languages(
             task, load, answer, split, missing, context.hardware.dtype is torch.bfloat16):

@@ -14,6 +14,7 @@ prints what is done. Results go to stdout, logs to stderr.
 
 import argparse
 import difflib
+import itertools
 import os
 import re
 import signal
@@ -44,6 +45,7 @@ HERE = Path(__file__).resolve().parent
 FILL_MASK = ("The capital of France is <mask>.", "La capitale de la France est <mask>.",
              "Die Hauptstadt von Frankreich ist <mask>.", "Столица Франции — <mask>.",
              "法国的首都是<mask>。")
+EXPECTED = (UserError, NotFinite, OSError, torch.OutOfMemoryError)      # told in one line
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -97,7 +99,8 @@ def add_technical(parser) -> None:
     add("--set", action="append", default=[], metavar="[TASK.]FIELD=VALUE",
         help="override a value that --dry-run prints; may be repeated")
     add("--layer", default="0", metavar="N",
-        help="block that retrieval compares, or all, one after the other (0 = 14/24 of depth)")
+        help="block that retrieval compares, or all, one after the other (0 = 14/24 of depth); "
+        "Nc: with the mean of each side's vectors taken off")
     add = parser.add_argument_group("running").add_argument
     add("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     add("--precision", choices=("auto", *PRECISIONS), default="auto",
@@ -123,7 +126,8 @@ def check_given(given) -> None:
         "several ranks work on --target, without --controls and --device cuda:N":
             ranks.size() > 1
             and (not given.target or given.controls or ":" in (given.device or "")),
-        "--layer wants a number from 0 or `all`": not re.fullmatch(r"\d{1,3}|all", given.layer),
+        "--layer wants a number from 0 or `all`, or a number with c":
+            not re.fullmatch(r"\d{1,3}c?|all", given.layer),
         "--missing belongs to --list": given.missing and not given.list,
         "--seed wants different whole numbers, as in 1,2,3":
             not re.fullmatch(r"\d{1,9}(,\d{1,9})*", given.seed)
@@ -136,7 +140,7 @@ def check_given(given) -> None:
     if any(problems.values()):
         raise UserError("; ".join(what for what, is_wrong in problems.items() if is_wrong))
     given.seed = [int(seed) for seed in given.seed.split(",")]
-    given.layer = given.layer if given.layer == "all" else int(given.layer)
+    given.layer = int(given.layer) if given.layer.isdecimal() else given.layer
     given.set = [(*name.rpartition(".")[::2], value) for name, _, value in pairs]
     for owner in {owner for owner, _, _ in given.set if owner}:
         tasks.get(owner)
@@ -150,7 +154,7 @@ def chosen_tasks(given) -> tuple[str, list[str]]:
         for row in [row for row in rows if row.scored_only]:
             log(f"{row.name} is left out: {row.recipe}")
         return given.inter, [row.name for row in rows if not row.scored_only]
-    targets = plan.split_targets(given.target)
+    targets = plan.split_list(given.target)
     for target in [target for target in targets if target != "none"]:
         row = tasks.get(plan.parse_task(target)[0])
         if row.kind == "mlm" or row.scored_only:
@@ -242,7 +246,7 @@ def run_all(given, context: plan.Context) -> None:
     """Every run of the command, then one table per target."""
     inter, targets = chosen_tasks(given)
     arms = list(dict.fromkeys(("none", inter)))
-    check_runs(given, inter, targets, context)
+    check_runs(given, [inter], targets, context)
     ranks.on_first(lambda: own_folder(context.out))
     for target in targets:
         results = [result for arm in (arms if target != "none" else [inter])
@@ -268,10 +272,10 @@ def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[
     return results
 
 
-def check_runs(given, inter: str, targets: list[str], context: plan.Context) -> None:
+def check_runs(given, arms: list[str], targets: list[str], context: plan.Context) -> None:
     """Plan every run before the first begins, so that a mistake in the last costs nothing."""
     used = set()
-    for target in targets:
+    for inter, target in itertools.product(arms, targets):
         stages = plan.plan_run(inter, target, given.seed[0], context)
         used |= {row for stage in stages for row in stage.values}
         if target != "none":
@@ -301,7 +305,7 @@ def own_folder(out: Path) -> None:
 def print_plan(given, context: plan.Context) -> None:
     """Stages, files, values with their origin, steps, memory and disk; reads, writes nothing."""
     inter, targets = chosen_tasks(given)
-    check_runs(given, inter, targets, context)
+    check_runs(given, [inter], targets, context)
     _, state, vocabulary, _ = weights.load_encoder(context.model)
     tokenizer = data.Tokenizer(vocabulary)
     size = 4 * sum(t.numel() for t in state.values())
@@ -387,7 +391,7 @@ def predict_file(given, context: plan.Context) -> None:
     examples = [e for e in task.reader([path], None, labels) if e is not None]
     model, tokenizer = predict.load_model(stage, head, task, len(labels))
     model.to(context.hardware.device)
-    depth = config["key"]["layer"] or predict.default_depth(model.encoder)
+    depth = predict.depth_of(config["key"]["layer"], model.encoder)
     answers = predict.predict(model, head, task, examples, tokenizer, labels, context.hardware,
                                  depth)
     print(submission.format_answers(task.form, examples, answers), end="")
@@ -431,7 +435,7 @@ def main(arguments=None) -> int:
     except BrokenPipeError:                     # `| head` closed the output: results are on disk
         sys.stderr.close()
         return 0
-    except (UserError, NotFinite, OSError, torch.OutOfMemoryError) as problem:
+    except EXPECTED as problem:
         if given and given.debug:
             traceback.print_exc()
         print(f"error: {one_line(problem)}", file=sys.stderr)

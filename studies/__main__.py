@@ -5,7 +5,8 @@ from importlib import import_module
 
 from files import UserError
 
-STUDIES = {"conventions": "studies.conventions"}    # name -> module with main(arguments)
+STUDIES = {"conventions": "studies.conventions", "grid": "studies.grid",
+           "claims": "studies.claims"}    # name -> module with main(arguments)
 
 
 def main(arguments: list[str]) -> int:

@@ -38,7 +38,7 @@ class Run(NamedTuple):
     target: str                 # the task, and the languages it was trained in where not English
     seed: int
     split: str
-    layer: int                  # of retrieval; 0: the default
+    layer: int | str            # of retrieval; 0: the default, "14c": centred
     english: str
     degenerate: str
     languages: dict[str, dict]  # language -> values of every metric
@@ -101,7 +101,7 @@ def choices(runs: list[Run]) -> dict[str, list[str]]:
         "targets": ["without retrieval"] if {"retrieval"} < kinds else [],
         "answers": ["F1", "EM"] if "span" in kinds else [],
         "tags": ["accuracy of tags"] if any(run.task.metric == "chunk_f1" for run in runs) else [],
-        "layer": [layer_of(layer) for layer in sorted({run.layer for run in runs} - {0})]}
+        "layer": [layer_of(layer) for layer in sorted({run.layer for run in runs} - {0}, key=str)]}
     return {field: [usual, *others[field]] for field, usual in XTREME.items()}
 
 
@@ -109,7 +109,7 @@ def split_of(run: Run) -> str:
     return XTREME["split"] if run.split == run.task.eval_split else run.split
 
 
-def layer_of(layer: int) -> str:
+def layer_of(layer: int | str) -> str:
     return f"layer {layer}" if layer else XTREME["layer"]
 
 

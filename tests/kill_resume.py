@@ -1,11 +1,12 @@
 """Kill -9 a run again and again at drawn moments, resume it, compare every byte of the results.
 
-    python tests/kill_resume.py [--kills 20] [--seed 0] [--ranks 1] [--break moments|counters]
+    python tests/kill_resume.py [--kills 20] [--seed 0] [--ranks 1] [--break moments|counters] [--grid]
 
-The run is the toy command with few steps and dropout. Each life of it is a forked process that kills
-itself at its n-th event, n drawn over the whole run; events are training and evaluation batches and
-every fsync, rename and unlink, so that kills fall into training, evaluation and the save itself. Of
-several ranks one after the other kills itself, and the others must end with 2. When a life gets to the end,
+The run is the toy command with few steps and dropout or, with --grid, a grid of two arms, two
+targets and two seeds with its report. Each life of it is a forked process that kills itself at its
+n-th event, n drawn over the whole run; events are training and evaluation batches and every fsync,
+rename and unlink, so that kills fall into training, evaluation and the save itself. Of several
+ranks one after the other kills itself, and the others must end with 2. When a life gets to the end,
 its weights, prediction files, scores and logs must equal those of a run that was never killed.
 --break damages the resume on purpose: the comparison must then fail.
 Prints `N kills, M of M runs identical`; exit 1 if any differs.
@@ -31,9 +32,11 @@ import data  # noqa: E402
 import forks  # noqa: E402
 import stilts  # noqa: E402
 import train  # noqa: E402
+from studies import grid  # noqa: E402
 
-COMMAND = ["--inter", "squad", "--target", "tydiqa", "--limit", "30",
-           "--set", "steps=24", "--set", "evaluations=4", "--set", "batch_size=4"]
+SMALL = ["--limit", "30", "--set", "steps=24", "--set", "evaluations=4", "--set", "batch_size=4"]
+COMMAND = ["--inter", "squad", "--target", "tydiqa", *SMALL]
+GRID = ["--inter", "none,squad", "--target", "tydiqa,udpos", "--seed", "1,2", *SMALL]
 
 
 def count_events(kill_at: int) -> list[int]:
@@ -77,7 +80,8 @@ def make_encoder(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def live(out: Path, count: int, broken: str = "", victim: int = 0, kill_at: int = 0) -> list[int]:
+def live(out: Path, count: int, is_grid: bool, broken: str = "", victim: int = 0,
+         kill_at: int = 0) -> list[int]:
     """One life of the run; exit codes of its ranks, of which the victim dies at event kill_at."""
     places = ["--model", out.parent / "encoder", "--data", ROOT / "toy/data", "--out", out]
 
@@ -85,7 +89,8 @@ def live(out: Path, count: int, broken: str = "", victim: int = 0, kill_at: int 
         seen = count_events(kill_at if rank == victim else 0)
         if broken:
             damage(broken)
-        code = stilts.main([*COMMAND, *map(str, places)])
+        command, main_of = (GRID, grid.main) if is_grid else (COMMAND, stilts.main)
+        code = main_of([*command, *map(str, places)])
         (out.parent / f"events-{rank}").write_text(str(seen[0]))
         return code
 
@@ -115,12 +120,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--break", dest="broken", choices=("moments", "counters"), default="")
+    parser.add_argument("--grid", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     draw = random.Random(given.seed)
     folder = Path(tempfile.mkdtemp())
     make_encoder(folder / "encoder")
-    assert not any(live(folder / "whole", given.ranks)), "the uninterrupted run failed"
+    assert not any(live(folder / "whole", given.ranks, given.grid)), "the uninterrupted run failed"
     events = [int((folder / f"events-{rank}").read_text()) for rank in range(given.ranks)]
     whole = results(folder / "whole")
     kills = runs = same = 0
@@ -130,7 +136,7 @@ def main() -> int:
         while -9 in codes:
             victim = kills % given.ranks
             kill_at = draw.randint(1, events[victim] * 2 // 3)
-            codes = live(out, given.ranks, given.broken, victim, kill_at)
+            codes = live(out, given.ranks, given.grid, given.broken, victim, kill_at)
             kills += -9 in codes
             assert set(codes) in ({0}, {-9}, {-9, 2}), f"a resumed run ended with {codes}"
         runs += 1

@@ -130,7 +130,25 @@ def test_mean_states_are_means_over_all_positions():
         hidden = encoder(batch.input_ids, cu, batch.lengths, depth=1)
         means = predict.mean_states(encoder, batch, 1)
     assert torch.allclose(means, torch.stack([hidden[:3].mean(0), hidden[3:].mean(0)]), atol=1e-6)
-    assert predict.default_depth(SimpleNamespace(config=SimpleNamespace(num_layers=24))) == 14
+    large = SimpleNamespace(config=SimpleNamespace(num_layers=24))
+    assert [predict.depth_of(layer, large) for layer in (0, 7, "7c", "0c")] == [14, 7, 7, 14]
+
+
+def test_centred_vectors_forget_what_a_side_shares():
+    """Two languages with a direction each: all candidates are alike until it is taken off."""
+    vectors = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    sides = ["candidate", "query"] * 10
+    examples = [Sentence(i, str(i // 2), "", side, ()) for i, side in enumerate(sides)]
+    vectors[1::2] = vectors[::2]
+    shared = np.eye(6, dtype=np.float32)[[0 if side == "query" else 1 for side in sides]] * 50
+
+    def found(vectors):
+        ((_, answers),) = predict.search_pairs(lambda *_: examples, lambda _: vectors, "test", ["x"])
+        return [answer for answer in answers if answer is not None]
+
+    assert found(vectors) == list(map(str, range(10)))
+    assert found(vectors + shared) != found(vectors)
+    assert found(predict.centred(examples, vectors + shared)) == found(vectors)
 
 
 def test_means_with_and_without_english():

@@ -30,9 +30,11 @@ def test_notation():
     nine = [(name, ()) for name in tasks.INTERMEDIATE]
     assert plan.parse_arm("all") == nine and len(nine) == 9
     assert plan.parse_arm("all+mlm") == [*nine, ("mlm", ())]
-    assert plan.split_targets("tydiqa@sw,te,xnli,panx@all,pawsx") == [
+    assert plan.split_list("tydiqa@sw,te,xnli,panx@all,pawsx") == [
         "tydiqa@sw,te", "xnli", "panx@all", "pawsx"]
-    assert plan.split_targets("tydiqa,xnli") == ["tydiqa", "xnli"]
+    assert plan.split_list("tydiqa,xnli") == ["tydiqa", "xnli"]
+    assert plan.split_list("none,mnli@de,fr+mlm,squad@de+mlm,mnli@de,all,squad+mlm") == [
+        "none", "mnli@de,fr+mlm", "squad@de+mlm", "mnli@de", "all", "squad+mlm"]
 
 
 @pytest.mark.parametrize("text", ["mnli@", "mnli@de,", "mnli@de,de", "mnil@de", "@de"])
