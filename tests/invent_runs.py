@@ -31,17 +31,17 @@ def invent_run(out: Path, inter: str, target: str, seed: int, scores: dict[str, 
         [f"{inter}-{target}-{seed}"] if task.train_on else [])
     for key in stages:
         invent_stage(out / "stages" / key, dev if key.endswith(f"-{target}-{seed}") else 50.0)
-    languages = {lang: {"n": len(values), "labels": True, "degenerate": ""}
+    languages = {lang: {"n": len(values), "labels": True}
                  | {name: float(values.mean()) for name in metrics.MAIN[task.metric]}
                  for lang, values in scores.items()}
     english = "en" if world == "real" else "toy-en"
-    record = {"inter": inter, "task": target, "split": split, "seed": seed, "limited": 0,
+    record = {"inter": inter, "task": target, "target": target, "split": split, "seed": seed, "limited": 0,
               "world": world, "languages": languages,
               **evaluation.summarise(task, languages, english), "degenerate": degenerate}
     key = {"inter": inter, "target": target, "split": split, "seed": seed, "stages": stages,
            "gold": f"gold of {target}", "weights": "0" * 64, "layer": layer or 0, "limit": 0,
            "world": world} | changed
-    config = {"key": key, "paths": {"data": str(data), "model": "xlmr.large"}, "values": {},
+    config = {"key": key, "paths": {"data": str(data), "model": "xlmr.large"},
               "files": {f"data/{target}/{lang}": "f" * 64 for lang in scores},
               "recorded": {"commit": "c" * 40, "torch": "2", "device": "cpu"}}
     (folder / "metrics.json").write_text(json.dumps(record))
