@@ -11,6 +11,7 @@ the CPU, so that no GPU has to be waited for; gradients by nccl where they lie o
 import json
 import os
 import sys
+import traceback
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import groupby
@@ -46,8 +47,8 @@ def together():
     """Join the other ranks, and wait for them when the work is done.
 
     Ranks above 0 are silent. Of ranks that fail, the first alone keeps its stderr, so that there
-    is one message. The others notice at once that its connections are closed (`call`).
-    Raises UserError when they cannot be joined.
+    is one message. The others notice at once that its connections are closed (`call`); one that
+    waits for a GPU does not, and is ended by torchrun. UserError when they cannot be joined.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
@@ -64,10 +65,18 @@ def together():
         raise
 
 
-def leave(code: int) -> None:
-    """End the process; one of several ranks without a word to PyTorch: when a process group is
-    taken down, a thread of gloo may wait for the interpreter, which waits for the thread (seen
-    with DistributedDataParallel), and nccl for ranks that have failed."""
+def run(main) -> None:
+    """Call main() and end the process with the exit code that it returns, 1 after a bug.
+
+    Of several ranks without taking PyTorch's process group down: there a thread of gloo may wait
+    for the interpreter, which waits for the thread (seen in tests/bench_ranks.py, after
+    DistributedDataParallel), and nccl for a rank that has failed.
+    """
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+        code = 1
     if size() == 1:
         sys.exit(code)
     sys.stdout.flush()
@@ -106,8 +115,8 @@ def call(collective, *arguments) -> None:
     try:
         collective(*arguments)
     except RuntimeError as problem:
-        raise UserError("another rank has ended; the same command goes on from the last "
-                        "checkpoint") from problem
+        raise UserError("another rank has ended or does not answer; the same command goes on from "
+                        "the last checkpoint") from problem
 
 
 def total(number: int) -> int:

@@ -453,4 +453,4 @@ def one_line(problem: Exception) -> str:
 
 
 if __name__ == "__main__":
-    ranks.leave(main())
+    ranks.run(main)

@@ -128,7 +128,7 @@ def make_setup(model: Model, parts, settings, seed, tokenizer, hardware) -> Setu
     model.to(hardware.device)
     optimizer = make_optimizer(model, settings["weight_decay"], (0.9, settings["beta2"]))
     scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.dtype == torch.float16)
-    scaler.scale(torch.zeros((), device=hardware.device))     # begins, should no example come first
+    scaler.scale(torch.zeros((), device=hardware.device))   # a rank may begin without an example
     return Setup(model, parts, settings, seed, tokenizer, hardware, optimizer, scaler, vocabulary)
 
 
@@ -222,8 +222,8 @@ def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[f
 
     The loss is a sum over targets divided by their count in the whole step, so cutting the step
     into micro-batches and over ranks changes the order of summation and the draws of dropout,
-    nothing else. Ranks deal out the items sorted by length, so that two ranks with as many items
-    differ by less than one longest item in tokens.
+    nothing else. Items are dealt out to the ranks sorted by length, so that as many of them have
+    nearly as many tokens: the difference is less than that of the longest and the shortest item.
     """
     part, model, hardware = setup.parts[name], setup.model, setup.hardware
     items = items[np.argsort(part.order.lengths[items], kind="stable")]

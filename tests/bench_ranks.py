@@ -70,7 +70,7 @@ def ddp_gradients(setup, wrapped, items, step: int) -> None:
     clip_gradients(setup.model.parameters(), setup.settings["clip"])
 
 
-KEPT = []           # what DistributedDataParallel's end would wait for, see ranks.leave
+KEPT = []           # what DistributedDataParallel's end would wait for, see ranks.run
 SIDES = {"one rank": (1, our_gradients, None), "two ranks": (2, our_gradients, None),
          "two ranks, DDP": (2, ddp_gradients, False),
          "two ranks, DDP, unused": (2, ddp_gradients, True)}

@@ -5,8 +5,8 @@
 The run is the toy command with few steps and dropout or, with --grid, a grid of two arms, two
 targets and two seeds with its report. Each life of it is a forked process that kills itself at its
 n-th event, n drawn over the whole run; events are training and evaluation batches and every fsync,
-rename and unlink, so that kills fall into training, evaluation and the save itself. Of several
-ranks one after the other kills itself, and the others must end with 2. When a life gets to the end,
+rename and unlink, so that kills fall into training, evaluation and the save itself. Ranks
+take turns in dying, and the others must then end with 2. When a life gets to the end,
 its weights, prediction files, scores and logs must equal those of a run that was never killed.
 --break damages the resume on purpose: the comparison must then fail.
 Prints `N kills, M of M runs identical`; exit 1 if any differs.

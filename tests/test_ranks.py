@@ -213,7 +213,7 @@ def fail_at_step_3(rank: int, who: tuple, problem) -> None:
     ((1,), UserError("bad line", "train.tsv", 7), [2, 2], "error: train.tsv:7: bad line\n"),
     ((0, 1), train.NotFinite("step 3"), [3, 3], "error: step 3\n"),
     ((1,), KeyError("a bug"), [2, 1], "KeyError: 'a bug'\n"),
-    ((0,), None, [-9, 2], "error: another rank has ended; the same command goes on from")],
+    ((0,), None, [-9, 2], "error: another rank has ended or does not answer; ")],
     ids=("mistake", "not finite", "bug", "killed"))
 def test_a_failing_rank_ends_all_with_one_message(tmp_path, who, problem, codes, words):
     def work(rank):
