@@ -54,6 +54,20 @@ def plant(folder, texts: dict, name: str, without: str = ""):
     return folder
 
 
+@pytest.mark.parametrize("name", ["xtreme", "xtreme-r"])
+def test_our_scorer_gives_what_evaluate_py_gave_for_files_of_our_writer(tmp_path, name):
+    """XTREME's script ran on this tree, unchanged: python tests/check_evaluate.py XTREME --record."""
+    import check_evaluate
+    record = read_json(ROOT / "tests/fixtures/evaluate.json")
+    tree = record["trees"][name]
+    assert check_evaluate.write_invented(tmp_path, name, record["seed"]) == tree["sha256"]
+    assert len(list(check_evaluate.numbers(tree["official"]))) > 350
+    assert check_evaluate.differences(tree["official"], check_evaluate.ours(tmp_path, name)) == []
+    path = tmp_path / "predictions/xnli/test-sw.tsv"
+    path.write_text(path.read_text().replace("neutral", "entailment"))
+    assert len(check_evaluate.differences(tree["official"], check_evaluate.ours(tmp_path, name))) > 2
+
+
 @pytest.mark.parametrize("name, count", [("xtreme", 9), ("xtreme-r", 10)])
 def test_gold_fed_back_is_100_everywhere(tmp_path, name, count):
     gold, given = plant(tmp_path / "g", GOLD, name), plant(tmp_path / "p", RIGHT, name)
