@@ -29,7 +29,8 @@ sys.path.insert(0, str(HERE.parent))
 import stilts  # noqa: E402
 import weights  # noqa: E402
 from model import Config, make_encoder  # noqa: E402
-from toy.files import build, documents, dump, world_file, write_files  # noqa: E402
+from toy.files import documents, dump, world_file, write_files  # noqa: E402
+from toy.more import build  # noqa: E402
 from toy.world import LANGUAGES, Source, World  # noqa: E402
 
 PIECES = 700                                   # about 1.05 pieces a word
