@@ -61,13 +61,22 @@ def find(task: Task, data: Path, split: str, lang: str) -> list[Path]:
         raise UserError(f"bad language name {lang!r} (expected letters, digits, '-', '_', '.')")
     if task.members:
         return [path for name in task.members for path in find(get(name), data, split, lang)]
-    for pattern in task.files.get(split, ()):
-        if "{" not in pattern and len(task.languages) == 1 and lang != world(data)["english"]:
+    for pattern in _patterns(task, data, split):
+        if "{" not in pattern and _is_english(task, split) and lang != world(data)["english"]:
             continue  # one file, of English: there is nothing else in it
         paths = _matches(data, pattern.format(lang=lang, code=task.codes.get(lang, lang)))
         if paths:
             return paths
     return []
+
+
+def _patterns(task: Task, data: Path, split: str) -> list[str]:
+    english = world(data)["english"]
+    return [pattern.replace("{english}", english) for pattern in task.files.get(split, ())]
+
+
+def _is_english(task: Task, split: str) -> bool:
+    return len(task.languages) == 1 or split in task.english_splits
 
 
 def _matches(data: Path, pattern: str) -> list[Path]:
@@ -84,12 +93,12 @@ def languages(task: Task, data: Path, split: str) -> list[str]:
         return languages(get(task.members[0]), data, split)
     english = world(data)["english"]
     found = set()
-    for pattern in task.files.get(split, ()):
+    for pattern in _patterns(task, data, split):
         if "{" in pattern:
             found |= _names(task, data, pattern)
         elif paths := _matches(data, pattern):
-            found |= {english} if len(task.languages) == 1 else _held(task, data, paths)
-            if len(task.languages) > 1:
+            found |= {english} if _is_english(task, split) else _held(task, data, paths)
+            if not _is_english(task, split):
                 break  # find() never gets past a file of several languages
     if not found and split == "dev" and task.dev_share:
         return languages(task, data, "train")

@@ -4,8 +4,9 @@ A row says everything the program needs to know about a data set; nothing outsid
 keyed by a task's name. To add a data set of a known format, add its row.
 
 In a row, `files` lists candidates below the data folder, the first that exists is read: a data
-set's own form first, then what XTREME's scripts make of it. {lang} and {code} are filled in, *
-matches any name. "Remembered" marks what could not be looked up: check it before relying on it.
+set's own form first, then what XTREME's scripts make of it. {lang}, {code} and {english} (English
+itself: "en", but in the toy world) are filled in, * matches any name. "Remembered" marks what could
+not be looked up: check it before relying on it.
 """
 
 import difflib
@@ -28,6 +29,7 @@ class Task:
     reader: Callable
     files: dict[str, tuple[str, ...]]  # split -> candidates
     languages: tuple[str, ...]  # English first, then as in XTREME's list
+    english_splits: tuple[str, ...] = ()  # of a row of several languages: one file, in English
     xtreme_r: tuple[str, ...] = ()  # languages that XTREME-R adds
     codes: dict[str, str] = field(default_factory=dict)  # language -> its name in file names
     labels: tuple[str, ...] | str = ()  # a str: pattern of a JSON file {tag: number}
@@ -105,7 +107,7 @@ LAREQA = Task(
     languages=tuple("en ar de el es hi ru th tr vi zh".split()), reader=readers.read_lareqa,
     files={"train": ("squad/train-v1.1.json",), "dev": ("squad/dev-v1.1.json",),
            "test": ("lareqa/xquad-r/{lang}.json",)},
-    train_on=("lareqa",), benchmarks=("xtreme-r",), official=False,
+    english_splits=("train", "dev"), train_on=("lareqa",), benchmarks=("xtreme-r",), official=False,
     batch_size=16, epochs=3, max_length=352, recipe=XTREME,
     sizes="1,190 questions per language, 13,014 candidate sentences in all",
     source="Roy et al. 2020, XQuAD-R", licence="CC BY-SA 4.0",
@@ -243,13 +245,13 @@ ROWS = (
     Task(
         **WORDS, name="upos", group="syntactic", metric="accuracy",
         reader=tagging.read_upos, labels=UPOS, train_on=("upos",),
-        files=each("train dev test", "ud/*/en_*-ud-{split}.conllu"),
+        files=each("train dev test", "ud/*/{english}_*-ud-{split}.conllu"),
         sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
     ),
     Task(
         **WORDS, name="deprel", group="syntactic", metric="accuracy",
         reader=tagging.read_relations, labels=RELATIONS, train_on=("deprel",),
-        files=each("train dev test", "ud/*/en_*-ud-{split}.conllu"),
+        files=each("train dev test", "ud/*/{english}_*-ud-{split}.conllu"),
         sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
     ),
     Task(

@@ -608,10 +608,6 @@ def test_a_question_outside_all_sentences_is_withheld(write):
     assert read_lareqa(path, "de") == [None]
 
 
-def test_squad_is_no_other_language(write):
-    assert read_lareqa(write("train-v1.1.json", squad_file(["A b."], ["b"])), "de") == []
-
-
 def test_mentions_are_marked_and_braces_before_them_escaped(write):
     text = "Es regnete. Das {große} Boot\nsank."
     mention = {"example_id": "m1", "entity_id": "Q1",

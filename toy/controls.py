@@ -5,9 +5,10 @@
 
 never pretrained   the same settings from the encoder that pretraining began with
 same steps         no intermediate task, the target trained for as many steps as both stages have
-guess              what is scored without reading: the commonest label of the English training data;
-                   any phrase of the asked type; a pair's label by lengths, overlap and new words;
-                   any sentence
+guess              what is scored without reading: the commonest label, tag or place of the English
+                   training data, the commonest tag of each word; a pair's label by lengths, overlap
+                   and new words; the longest choice, the one closest to the context; any phrase of
+                   the asked type, no answer; any sentence
 """
 
 import argparse
@@ -32,8 +33,12 @@ from toy import make  # noqa: E402
 from toy import world as w  # noqa: E402
 
 RECORD = HERE / "controls.json"
-SEEDS = "1,2,3,4,5"
-TARGETS = ("tydiqa", "udpos", "xnli", "panx", "tatoeba")
+SEEDS = "1,2,3"
+TARGETS = ("tydiqa", "udpos", "xnli", "panx", "tatoeba")            # all seeds; others: the first
+MORE_TARGETS = ("pawsx", "xquad", "mlqa", "xcopa", "bucc2018", "lareqa", "lareqa_untrained")
+ALONE = ("squad", "squad2", "mnli", "anliplus", "snli", "anli1", "anli2", "anli3", "qqp",
+         "cosmosqa", "commonsenseqa", "hellaswag", "ccg", "siqa", "copa", "upos", "deprel", "chunk",
+         "cola", "semtag", "supersense")                            # nothing comes before these
 NEVER, SAME = "never pretrained", "none, same steps"
 
 
@@ -50,12 +55,11 @@ def run(inter: str, target: str, seeds: str, out: Path, data: Path, model: Path,
     return [evaluation.read_run(folder)[0] | {"folder": str(folder)} for folder in folders]
 
 
-def steps_of(run_folder: Path) -> int:
-    """Optimizer steps of all stages of a finished run."""
+def steps_of(run_folder: Path) -> list[int]:
+    """Optimizer steps of each stage of a finished run."""
     stages = read_json(run_folder / "config.json")["key"]["stages"]
     logs = [run_folder.parent / "stages" / key / "train.jsonl" for key in stages]
-    return sum(json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"]
-               for log in logs)
+    return [json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"] for log in logs]
 
 
 def trained(inter: str, target: str, seeds: str, out: Path, data: Path, model: Path,
@@ -68,29 +72,29 @@ def trained(inter: str, target: str, seeds: str, out: Path, data: Path, model: P
     rows = {NEVER: run("none", target, seeds, folder / "never", data, random, settings)}
     task = tasks.get(target.partition("@")[0])
     if inter != "none" and task.train_on:
-        first = seeds.split(",")[0]
-        steps = steps_of(out / f"toy--{inter}--{target}--s{first}")
-        rows[SAME] = run("none", target, seeds, folder / f"same-{steps}", data, model,
-                         [*settings, f"{task.name}.steps={steps}"])
+        seed = seeds.split(",")[0]
+        first, *_, last = steps_of(out / f"toy--{inter}--{target}--s{seed}")
+        row = task.name if len(task.train_on) == 1 else task.train_on[-1]       # of the last stage
+        rows[SAME] = run("none", target, seeds, folder / f"same-{first + last}", data, model,
+                         [*settings, f"{row}.steps={first + last}"])
     return [row | {"inter": name} for name, found in rows.items() for row in found]
 
 
-# ---- controls that only guess
+# ---- controls that only guess: answers of readers who do not read, or the score to expect of them
 
 
 def guesses(target: str, data: Path) -> list[dict]:
-    """Rows like those of runs, of readers who do not read."""
+    """Rows like those of runs, one for each rule of the target's kind."""
     task, world = tasks.get(target), splits.world(data)
-    rules = {"span": {"type guess": type_guess}, "retrieval": {"any sentence": any_sentence},
-             "tagging": {"commonest tag": commonest},
-             "classification": {"commonest label": commonest, "feature rule": feature_rule}}
+    rules = RULES[task.kind] | (REFUSAL if task.unanswerable else {})
     rows = []
-    for name, rule in rules.get(task.kind, {}).items():
+    for name, rule in rules.items():
         languages = {}
         for lang in splits.languages(task, data, task.eval_split):
-            examples = splits.load(task, data, task.eval_split, lang).examples
-            score = rule(task, data, lang, examples)
-            languages[lang] = {"n": len(examples), "labels": True, **score}
+            loaded = splits.load(task, data, task.eval_split, lang)
+            score = rule(task, data, lang, loaded)
+            n = sum(getattr(e, "side", "query") == "query" for e in loaded.examples)
+            languages[lang] = {"n": n, "labels": True, **score}
         rows.append({"inter": name, "seed": "-", "task": target, "split": task.eval_split,
                      "limited": 0, "languages": languages, "degenerate": "",
                      **evaluation.summarise(task, languages, world["english"])})
@@ -98,19 +102,39 @@ def guesses(target: str, data: Path) -> list[dict]:
 
 
 def english_training(task, data: Path) -> list:
-    source = tasks.get(task.train_on[0])
+    """What the target's head is trained on, last if on several."""
+    source = tasks.get(task.train_on[-1])
     return splits.load(source, data, "train", w.ENGLISH).examples
 
 
-def commonest(task, data: Path, lang: str, examples: list) -> dict:
-    """The commonest label or tag of the English training data, always."""
+def scored(task, loaded, answers: list, lang: str) -> dict:
+    return evaluation.score_groups(task, loaded.examples, answers, loaded.groups, lang)
+
+
+def commonest(task, data: Path, lang: str, loaded) -> dict:
+    """The commonest label, tag or place of the right choice of the English training data, always."""
+    training, examples = english_training(task, data), loaded.examples
     if task.kind == "tagging":
-        count = Counter(tag for e in english_training(task, data) for tag in e.tags)
-        answers = [(count.most_common(1)[0][0],) * len(e.words) for e in examples]
-    else:
-        count = Counter(e.label for e in english_training(task, data))
-        answers = [count.most_common(1)[0][0]] * len(examples)
-    return metrics.score(task.metric, examples, answers, "toy")
+        tag = most(tag for e in training for tag in e.tags)
+        return scored(task, loaded, [(tag,) * len(e.words) for e in examples], lang)
+    return scored(task, loaded, [most(e.label for e in training)] * len(examples), lang)
+
+
+def most(items):
+    """The most frequent of some items, the first of equals."""
+    return Counter(items).most_common(1)[0][0]
+
+
+def tag_of_the_word(task, data: Path, lang: str, loaded) -> dict:
+    """The commonest tag that the word has in the English training data, else of all words."""
+    votes, overall = defaultdict(Counter), Counter()
+    for example in english_training(task, data):
+        for word, tag in zip(example.words, example.tags):
+            votes[word][tag] += 1
+            overall[tag] += 1
+    answers = [tuple(votes.get(word, overall).most_common(1)[0][0] for word in e.words)
+               for e in loaded.examples]
+    return scored(task, loaded, answers, lang)
 
 
 def surface(example) -> tuple:
@@ -119,30 +143,82 @@ def surface(example) -> tuple:
     return len(a), len(b), len(set(a) & set(b)), len(set(b) - set(a))
 
 
-def feature_rule(task, data: Path, lang: str, examples: list) -> dict:
+def feature_rule(task, data: Path, lang: str, loaded) -> dict:
     """The commonest label of English training pairs that look the same."""
     votes, overall = defaultdict(Counter), Counter()
     for example in english_training(task, data):
         votes[surface(example)][example.label] += 1
         overall[example.label] += 1
-    answers = [(votes.get(surface(e)) or overall).most_common(1)[0][0] for e in examples]
-    return metrics.score(task.metric, examples, answers, "toy")
+    answers = [votes.get(surface(e), overall).most_common(1)[0][0] for e in loaded.examples]
+    return scored(task, loaded, answers, lang)
 
 
-def any_sentence(task, data: Path, lang: str, examples: list) -> dict:
-    return {"accuracy": 100 / sum(e.side == "query" for e in examples)}
+def longest_choice(task, data: Path, lang: str, loaded) -> dict:
+    answers = [best(len(ending.split()) for ending in e.endings) for e in loaded.examples]
+    return scored(task, loaded, answers, lang)
 
 
-def type_guess(task, data: Path, lang: str, examples: list) -> dict:
+def closest_choice(task, data: Path, lang: str, loaded) -> dict:
+    """The choice most of whose words stand in the context."""
+    answers = [best(sum(word in e.context.split() for word in ending.split())
+                    for ending in e.endings) for e in loaded.examples]
+    return scored(task, loaded, answers, lang)
+
+
+def best(values) -> int:
+    """The place of the highest value, the first of equals."""
+    values = list(values)
+    return values.index(max(values))
+
+
+def any_sentence(task, data: Path, lang: str, loaded) -> dict:
+    """Expected score of one who takes any candidate (ranked: puts all in any order)."""
+    queries = [e for e in loaded.examples if e.side == "query"]
+    count = len(loaded.examples) - len(queries)
+    if task.search == "pairs":
+        return {"accuracy": 100 / count}
+    golds = sum(len(e.gold) for e in queries)
+    if task.search == "mining":
+        return {"f1": 100 * 2 * golds / count / (golds + len(queries))}
+    count = sum(e.side == "candidate" for each in splits.languages(task, data, task.eval_split)
+                for e in splits.load(task, data, task.eval_split, each).examples)
+    return {"map@20": 100 * mean(expected_precision(len(e.gold), count) for e in queries)}
+
+
+def expected_precision(golds: int, count: int, k: int = 20) -> float:
+    """Mean average precision at k over all orders of `count` candidates of which `golds` are right:
+    one is right at rank r with chance golds / count; each before it then with (golds - 1) / (count
+    - 1)."""
+    before = (golds - 1) / (count - 1)
+    hits = sum(golds / count * (1 + (rank - 1) * before) / rank for rank in range(1, k + 1))
+    return hits / min(golds, k)
+
+
+def no_answer(task, data: Path, lang: str, loaded) -> dict:
+    return scored(task, loaded, [""] * len(loaded.examples), lang)
+
+
+def type_guess(task, data: Path, lang: str, loaded) -> dict:
     """Expected score of one who knows the type of the answer and takes any phrase of it."""
     world = w.World(splits.world(data)["seed"])
     scores = []
-    for example in examples:
+    for example in loaded.examples:
         asked = asked_type(world, lang, example.question)
         found = [metrics.score(task.metric, [example], [phrase], lang) for phrase in
                  phrases(world, lang, asked, example.context)]
         scores.append({key: mean(f[key] for f in found) for key in metrics.MAIN[task.metric]})
     return {key: mean(s[key] for s in scores) for key in metrics.MAIN[task.metric]}
+
+
+RULES = {
+    "span": {"type guess": type_guess},
+    "retrieval": {"any sentence": any_sentence},
+    "tagging": {"commonest tag": commonest, "tag of the word": tag_of_the_word},
+    "classification": {"commonest label": commonest, "feature rule": feature_rule},
+    "multiple_choice": {"commonest place": commonest, "longest choice": longest_choice,
+                        "closest choice": closest_choice},
+}
+REFUSAL = {"no answer": no_answer}
 
 
 def asked_type(world: w.World, lang: str, question: str) -> str:
@@ -188,13 +264,30 @@ def fingerprint(folder: Path) -> str:
 def record(out: Path, seeds: str) -> None:
     """Run everything on toy/ and write controls.json."""
     rows, data, model = [], HERE / "data", HERE / "encoder"
-    for target in TARGETS:
-        run("squad", target, seeds, out, data, model)
-        rows += trained("squad", target, seeds, out, data, model) + guesses(target, data)
-    rows = [{key: value for key, value in row.items() if key != "folder"} for row in rows]
-    text = json.dumps({"date": time.strftime("%Y-%m-%d"), "fingerprint": fingerprint(HERE),
-                       "inter": "squad", "rows": rows}, indent=0, ensure_ascii=False)
-    RECORD.write_text(text + "\n", encoding="utf-8")
+    for target in (*TARGETS, *MORE_TARGETS):
+        some = seeds if target in TARGETS else seeds.split(",")[0]
+        run("squad", target, some, out, data, model)
+        rows += trained("squad", target, some, out, data, model) + guesses(target, data)
+    for target in ALONE:
+        rows += trained("none", target, seeds.split(",")[0], out, data, model)
+        rows += guesses(target, data)
+    lines = ",\n".join(json.dumps(slim(row), ensure_ascii=False) for row in rows)
+    head = json.dumps({"date": time.strftime("%Y-%m-%d"), "fingerprint": fingerprint(HERE),
+                       "inter": "squad"})
+    RECORD.write_text(f'{head[:-1]}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
+def slim(row: dict) -> dict:
+    """What the tables show of a row, a number in four places."""
+    kept = ("inter", "task", "seed", "limited", "degenerate", "official", "zero_shot")
+    shown = metrics.MAIN[tasks.get(row["task"]).metric]
+    return {key: short(row[key]) for key in kept} | {
+        "languages": {lang: {key: short(values[key]) for key in ("n", *shown)}
+                      for lang, values in row["languages"].items()}}
+
+
+def short(value):
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def show(inter: str, target: str, given, context) -> str:

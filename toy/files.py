@@ -129,8 +129,9 @@ def estrange(rng: Random, question: Question, events: list[Event]) -> Event:
 
 
 def squad2(source: Source) -> Files:
-    """SQuAD v2.0; a third of the questions have no answer."""
-    for split, passages in (("train", 160), ("dev", 25)):
+    """SQuAD v2.0; a third of the questions have no answer. Half of the training passages that are
+    drawn are written: drawing fewer would change what is drawn after them, pretraining included."""
+    for split, passages, kept in (("train", 160, 80), ("dev", 25, 25)):
         rng, paragraphs = source.world.stream("squad2", split), []
         for number in range(passages):
             events, context, found = read_aloud(source, rng, ENGLISH, 6)
@@ -145,7 +146,7 @@ def squad2(source: Source) -> Files:
                 name = str(number * 6 + len(qas))
                 qas.append({"question": form, "id": name, **gold, "is_impossible": impossible})
             paragraphs.append({"context": context, "qas": qas})
-        articles = [{"title": "toy", "paragraphs": paragraphs}]
+        articles = [{"title": "toy", "paragraphs": paragraphs[:kept]}]
         yield f"squad/{split}-v2.0.json", dump({"version": "v2.0", "data": articles})
 
 
@@ -178,13 +179,11 @@ def pairs(source: Source, split: str, lang: str, number: int) -> Iterator[tuple[
 
 
 def mnli(source: Source) -> Files:
-    """MultiNLI's keys without the parses, which a toy language does not have."""
+    """MultiNLI, of whose keys the reader needs the label and the sentences."""
     for split, number in (("train", 1800), ("dev_matched", 120)):
-        lines = [dump({"annotator_labels": [label], "genre": "toy", "gold_label": label,
-                       "pairID": f"{i}{label[0]}", "promptID": str(i),
-                       "sentence1": premise, "sentence2": hypothesis})
-                 for i, (label, premise, hypothesis)
-                 in enumerate(pairs(source, f"mnli {split}", ENGLISH, number))]
+        lines = [dump({"gold_label": label, "sentence1": premise, "sentence2": hypothesis})
+                 for label, premise, hypothesis
+                 in pairs(source, f"mnli {split}", ENGLISH, number)]
         yield f"mnli/multinli_1.0_{split}.jsonl", "".join(lines)
 
 
@@ -195,12 +194,13 @@ XNLI_COLUMNS = (
 
 
 def xnli(source: Source) -> Files:
+    """XNLI's columns; those of parses, single votes and tokenised sentences are empty."""
     for split, number in (("dev", 20), ("test", 80)):
         rows = [XNLI_COLUMNS]
         for lang in LANGUAGES:
             for i, (label, *texts) in enumerate(pairs(source, f"xnli {split}", lang, number), 1):
                 rows.append([lang, label, "", "", "", "", *texts, str(i), str(i), "toy",
-                             *[label] * 5, *texts, "True"])
+                             *[""] * 7, "True"])
         yield f"xnli/XNLI-1.0/xnli.{split}.tsv", "".join("\t".join(row) + "\n" for row in rows)
 
 
@@ -216,8 +216,9 @@ def story(source: Source, rng: Random, topic: int) -> tuple[str, Event]:
 
 
 def hellaswag(source: Source) -> Files:
-    """The right ending continues the story's topic, the three others continue other topics."""
-    for split, number in (("train", 600), ("val", 80)):
+    """The right ending continues the story's topic, the three others continue other topics. Some
+    of the training items that are drawn are written, as in squad2."""
+    for split, number, kept in (("train", 600, 300), ("val", 80, 80)):
         rng, lines = source.world.stream("hellaswag", split), []
         for i in range(number):
             stories = [story(source, rng, topic) for topic in range(len(w.TOPICS))]
@@ -228,10 +229,9 @@ def hellaswag(source: Source) -> Files:
             actor, *_ = source.world.realise(right, ENGLISH)
             endings = [w.text(source.world.realise(event, ENGLISH)[1:]) for event in choices]
             lines.append(dump({
-                "ind": i, "activity_label": "toy", "ctx_a": opening, "ctx_b": actor.form,
-                "ctx": f"{opening} {actor.form}", "split": split, "split_type": "indomain",
-                "label": label, "endings": endings, "source_id": f"toy~{i}"}))
-        yield f"hellaswag/hellaswag_{split}.jsonl", "".join(lines)
+                "ind": i, "ctx_a": opening, "ctx_b": actor.form, "label": label,
+                "endings": endings}))
+        yield f"hellaswag/hellaswag_{split}.jsonl", "".join(lines[:kept])
 
 
 # ---- tagging
@@ -252,33 +252,31 @@ def tagged(source: Source, purpose: str, lang: str, number: int, questions: floa
 def ccg(source: Source) -> Files:
     """Words TAB supertags; tags_to_id numbers them as strings, as jiant's file does."""
     numbers = {}
-    for split, number in (("train", 900), ("dev", 100)):
+    for split, number, kept in (("train", 900, 300), ("dev", 100, 60)):
         lines = []
         for words in tagged(source, f"ccg {split}", ENGLISH, number, 0.3):
             tags = [word.supertag for word in words]
             lines.append(f"{w.text(words)}\t{' '.join(tags)}\n")
             for tag in tags:
                 numbers.setdefault(tag, str(len(numbers)))
-        yield f"ccg/ccg.{split}", "".join(lines)
+        yield f"ccg/ccg.{split}", "".join(lines[:kept])
     yield "ccg/tags_to_id.json", dump(numbers)
 
 
-def conllu(words: list[Word]) -> str:
-    """One sentence. The tree is no claim: every word hangs on the verb."""
-    verb = 1 + next(i for i, word in enumerate(words) if word.wh == "verb")
-    lines = [f"# text = {w.text(words)}\n"]
-    for i, word in enumerate(words, 1):
-        tree = "0\troot" if i == verb else f"{verb}\tdep"
-        lines.append(f"{i}\t{word.form}\t_\t{word.upos}\t_\t_\t{tree}\t_\t_\n")
-    return "".join(lines) + "\n"
+def conllu(number: int, words: list[Word]) -> str:
+    """One sentence as in a treebank."""
+    lines = [f"{i}\t{word.form}\t_\t{word.upos}\t_\t_\t{head}\t{relation}\t_\t_\n"
+             for i, (word, (head, relation)) in enumerate(zip(words, w.tree(words)), 1)]
+    return f"# sent_id = {number}\n{''.join(lines)}\n"
 
 
 def udpos(source: Source) -> Files:
     splits = [("train", ENGLISH, 250), ("dev", ENGLISH, 50)]
     for split, lang, number in splits + [("test", lang, 80) for lang in LANGUAGES]:
         folder = "UD_" + lang.title().replace("-", "") + "-Toy"
-        sentences = tagged(source, f"udpos {split}", lang, number, 0.2)
-        yield f"ud/{folder}/{lang}_toy-ud-{split}.conllu", "".join(map(conllu, sentences))
+        sentences = enumerate(tagged(source, f"udpos {split}", lang, number, 0.2), 1)
+        yield (f"ud/{folder}/{lang}_toy-ud-{split}.conllu",
+               "".join(conllu(*sentence) for sentence in sentences))
 
 
 def panx(source: Source) -> Files:

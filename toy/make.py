@@ -29,14 +29,15 @@ sys.path.insert(0, str(HERE.parent))
 import stilts  # noqa: E402
 import weights  # noqa: E402
 from model import Config, make_encoder  # noqa: E402
-from toy.files import build, documents, dump, world_file, write_files  # noqa: E402
+from toy.files import documents, dump, world_file, write_files  # noqa: E402
+from toy.more import build  # noqa: E402
 from toy.world import LANGUAGES, Source, World  # noqa: E402
 
 PIECES = 700                                   # about 1.05 pieces a word
 SHAPE = {"hidden_size": 64, "num_layers": 6, "num_heads": 2, "intermediate_size": 256,
          "max_positions": 258, "dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.06}
 DOCUMENTS = 20_000                             # of a language with the full amount of text
-SETTINGS = ("batch_size=32", "max_length=256", "beta2=0.98")
+SETTINGS = ("batch_size=32", "max_length=256", "beta2=0.98", "alpha=1")
 STAGES = (                                     # share of news, settings: first align words, then
     (0.0, "steps=1800 lr=4e-3 mask_rate=0.3"),   # look them up, then doubt what stands there
     (0.85, "steps=8000 lr=4e-3 mask_rate=0.2"),

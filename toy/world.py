@@ -102,6 +102,40 @@ def text(words: list[Word]) -> str:
     return " ".join(word.form for word in words)
 
 
+def role(word: Word) -> str:
+    """What a word does in its sentence: who, verb, count ("the" or a number), adjective, noun, in,
+    where, on, when, or its punctuation mark; a wh-word has the role of what it asks for."""
+    asked = {"what": "noun", "how-many": "count"}
+    if word.concept in WH:
+        return asked.get(word.concept, word.concept)
+    parts = {"DET": "count", "NUM": "count", "ADJ": "adjective"}
+    return parts.get(word.upos) or asked.get(word.wh, word.wh) or word.concept
+
+
+HEADS = {"who": "verb", "count": "noun", "adjective": "noun", "noun": "verb", "in": "where",
+         "where": "verb", "on": "when", "when": "verb", ".": "verb", "?": "verb"}
+RELATIONS = {"who": "nsubj", "adjective": "amod", "noun": "obj", "in": "case", "where": "obl",
+             "on": "case", "when": "obl", ".": "punct", "?": "punct"}
+
+
+def tree(words: list[Word]) -> list[tuple[int, str]]:
+    """(head, relation) of each word as in Universal Dependencies; heads count from 1, the verb's is
+    0. In a name of two words the firm is the head."""
+    place = {role(word): i for i, word in enumerate(words, 1)}       # of equal roles the last
+    edges = []
+    for i, word in enumerate(words, 1):
+        name = role(word)
+        if name == "verb":
+            edges.append((0, "root"))
+        elif i < place[name]:
+            edges.append((place[name], "compound"))
+        elif name == "count":
+            edges.append((place["noun"], "det" if word.upos == "DET" else "nummod"))
+        else:
+            edges.append((place[HEADS[name]], RELATIONS[name]))
+    return edges
+
+
 def synonyms(word: str) -> list[str]:
     """The other verb or adjective that means the same (a list of one)."""
     return [other for other in _side(word, 0) if other != word]
