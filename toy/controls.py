@@ -112,7 +112,7 @@ def scored(task, loaded, answers: list, lang: str) -> dict:
 
 
 def commonest(task, data: Path, lang: str, loaded) -> dict:
-    """The commonest label, tag or place of the right choice of the English training data, always."""
+    """The commonest label, tag or place of the right choice in the English training data."""
     training, examples = english_training(task, data), loaded.examples
     if task.kind == "tagging":
         tag = most(tag for e in training for tag in e.tags)
