@@ -21,6 +21,7 @@ import numpy as np
 
 import compare
 import eval as evaluation
+import metrics
 import splits
 import tasks
 import weights
@@ -120,16 +121,17 @@ def example_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """language -> (score of each example float64 [E], number of its cluster int32 [E]).
 
     Their mean is the language's score, which is checked against metrics.json (UserError). They are
-    computed once and kept in the run's folder, with the hash of what they were made from.
+    computed once and kept in the run's folder, with the hash of what they were made from: answers,
+    gold and the code that scores.
     """
     if not run.labelled():
         return {}
-    path = run.folder / CACHE
-    found = unpack(path, run.digest) if path.exists() else None
+    path, origin = run.folder / CACHE, origin_of(run)
+    found = unpack(path, origin) if path.exists() else None
     if found is None:
         found = compute_scores(run)
         try:
-            weights.write_bytes(path, [pack(found, run.digest)])
+            weights.write_bytes(path, [pack(found, origin)])
         except OSError as problem:                      # a folder that is only to be read
             log(f"warning: {path} is not kept ({problem.strerror})")
     for lang in run.labelled():
@@ -137,6 +139,12 @@ def example_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             raise UserError(f"{lang}: the scores of its examples do not give metrics.json's "
                             f"{run.score(lang)}", run.folder)
     return found
+
+
+def origin_of(run: Run) -> str:
+    """Hash of all that decides the scores by example."""
+    code = [file_sha256(Path(room.__file__)) for room in (compare, metrics)]
+    return hashlib.sha256(" ".join([run.digest, *code]).encode()).hexdigest()
 
 
 def compute_scores(run: Run) -> dict:
@@ -154,22 +162,22 @@ def compute_scores(run: Run) -> dict:
     return found
 
 
-def pack(scores: dict, digest: str) -> bytes:
-    """The bytes of a .npz file; four arrays, because each costs a file inside it."""
+def pack(scores: dict, origin: str) -> bytes:
+    """The bytes of a .npz file; few arrays, because each costs a file inside it."""
     content = io.BytesIO()
     np.savez_compressed(
-        content, digest=np.array(digest), languages=np.array(list(scores)),
+        content, origin=np.array(origin), languages=np.array(list(scores)),
         sizes=np.array([len(values) for values, _ in scores.values()]),
         scores=np.concatenate([values for values, _ in scores.values()]),
         clusters=np.concatenate([clusters for _, clusters in scores.values()]))
     return content.getvalue()
 
 
-def unpack(path: Path, digest: str) -> dict | None:
+def unpack(path: Path, origin: str) -> dict | None:
     """What pack() packed, or None if it was made from other files or is damaged."""
     try:
         with np.load(path, allow_pickle=False) as found:
-            if str(found["digest"]) != digest:
+            if str(found["origin"]) != origin:
                 return None
             cuts = np.cumsum(found["sizes"])[:-1]
             parts = zip(np.split(found["scores"], cuts), np.split(found["clusters"], cuts))

@@ -49,7 +49,7 @@ def invent_run(out: Path, inter: str, target: str, seed: int, scores: dict[str, 
     (folder / "DONE").touch()
     run = results.load(folder)
     packed = {lang: (scores[lang], clusters[lang].astype(np.int32)) for lang in scores}
-    (folder / results.CACHE).write_bytes(results.pack(packed, run.digest))
+    (folder / results.CACHE).write_bytes(results.pack(packed, results.origin_of(run)))
     return folder
 
 

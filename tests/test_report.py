@@ -203,12 +203,12 @@ def test_scores_that_do_not_fit_the_run_are_noticed(tmp_path):
     folder = invent_run(tmp_path, "none", "xnli", 1, *scores)
     run = results.load(folder)
     packed = {lang: (scores[0][lang] + 1, scores[1][lang].astype(np.int32)) for lang in scores[0]}
-    (folder / results.CACHE).write_bytes(results.pack(packed, run.digest))
+    (folder / results.CACHE).write_bytes(results.pack(packed, results.origin_of(run)))
     with pytest.raises(UserError, match="do not give metrics.json"):
         run.examples
-    assert results.unpack(folder / results.CACHE, "another digest") is None
+    assert results.unpack(folder / results.CACHE, "another origin") is None
     (folder / results.CACHE).write_bytes(b"PK damaged")
-    assert results.unpack(folder / results.CACHE, run.digest) is None
+    assert results.unpack(folder / results.CACHE, results.origin_of(run)) is None
 
 
 def test_without_a_baseline_or_any_run_there_is_still_a_report(tmp_path):
