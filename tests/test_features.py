@@ -163,6 +163,7 @@ def forge(path, change):
 @pytest.mark.parametrize("name, change", [
     ("pieces", lambda a: a["pieces"].__setitem__(0, 10 ** 6)),
     ("pieces", lambda a: a["pieces"].__setitem__(0, -1)),
+    ("pieces", lambda a: a.update(pieces=np.array(5, np.int32))),
     ("a", lambda a: a["a"].__setitem__((0, 1), 10 ** 6)),
     ("a", lambda a: a["a"].__setitem__(0, (5, 4))),
     ("b", lambda a: a["b"].__setitem__((0, 1), len(a["begin"]) + 1)),
