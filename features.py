@@ -41,7 +41,7 @@ def features_of(task, examples: list, tokenizer, labels=(), train=False,
     try:
         if path.exists():
             return read_features(path, task, examples, tokenizer, labels)
-    except UserError as problem:
+    except (UserError, OSError) as problem:
         log(f"warning: {problem}; made again")
     features = data.featurize(task, examples, tokenizer, labels, train)
     try:
@@ -60,8 +60,7 @@ def feature_key(task, examples: list, tokenizer, labels, train: bool) -> str:
     """
     code = FORMAT, file_sha256(Path(data.__file__)), sentencepiece.__version__
     row = [getattr(task, name) for name in ROW]
-    kind = type(examples[0]).__name__
-    whole = hashlib.sha256(repr((code, tokenizer.sha256, row, labels, train, kind)).encode())
+    whole = hashlib.sha256(repr((code, tokenizer.sha256, row, labels, train)).encode())
     for column in zip(*examples):
         values, index = data.unique_texts(column)
         whole.update(repr(values).encode())
@@ -97,7 +96,7 @@ def read_features(path: Path, task, examples: list, tokenizer, labels) -> data.F
     tensors = weights.read_safetensors(path)
     if {t.dtype for t in tensors.values()} - {torch.int32, torch.int64, torch.uint8}:
         raise UserError("no features: a number that is not whole", path)
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    arrays = {name: tensor.numpy().copy() for name, tensor in tensors.items()}   # then checked
     if not np.array_equal(arrays.pop("digest", ()), digest(path.stem, arrays)):
         raise UserError("damaged, or of another name", path)
     expected = layout(arrays, task, examples, tokenizer, labels)
@@ -114,7 +113,7 @@ def layout(arrays: dict, task, examples: list, tokenizer, labels) -> dict[str, t
 
     P pieces of the pool, C of them in contexts, S sequences, E examples, W words.
     """
-    P, C, S = (len(arrays.get(name, ())) for name in ("pieces", "begin", "example"))
+    P, C, S = (np.size(arrays.get(name, ())) for name in ("pieces", "begin", "example"))
     E, group = len(examples), int(np.max(arrays.get("group", 1), initial=1))
     whole, wide = np.int32, np.int64
     expected = {"pieces": (whole, (P,), 0, tokenizer.vocab_size - 1), "a": (whole, (S, 2), 0, P),

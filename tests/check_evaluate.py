@@ -10,10 +10,11 @@ XTREME: a checkout of google-research/xtreme. seqeval 0.0.5 to 0.0.13 is needed 
     invented    gold and answers drawn from a seed in every task and language, written by our writer
     runs        predictions of finished runs (runs/...), labels from the gold of their data
 
-A tree that others wrote is scored twice: as it is, and with every prediction file read by our parser
-and written by our writer. Of a run, evaluate.py wants every language of a task: those without data
-take the files of one that has them. --record keeps what evaluate.py said of the invented trees;
-tests/test_benchmark.py compares our scorer with it. Exit code 1 where any number differs.
+A tree that others wrote is scored twice: as it is, and with every prediction file read by our
+parser and written by our writer. Of a run, evaluate.py wants every language of a task: those
+without data take the files of one that has them. --record keeps what was said of each tree, and
+all of evaluate.py's numbers of the invented ones, with which tests/test_benchmark.py compares our
+scorer. Exit code 1 where any number differs.
 """
 
 import argparse
@@ -48,7 +49,7 @@ TEXTS = ("the", "The", "a", "an", "Haus", "das", "des", "la", "las casas", "nhá»
 
 
 def label_text(form: str, examples: list) -> str:
-    """The label file of some examples, as XTREME's: SQuAD JSON, or the gold in the place of answers."""
+    """The label file of some examples, as XTREME's: SQuAD JSON, or the gold in place of answers."""
     if form == "span":
         questions = [{"id": e.id, "question": e.question, "answers": [
             {"text": text, "answer_start": start} for text, start in e.answers]} for e in examples]
@@ -74,10 +75,11 @@ def invent(form: str, labels, draw: random.Random) -> tuple[list, list]:
         examples = [make(row, "", "", gold) for row, gold in enumerate(golds, 1)]
         return examples, [draw.choice((gold, draw.choice(labels or (0, 1)))) for gold in golds]
     if form == "tagging":
-        tags = [tuple(draw.choices(labels, k=draw.randint(1, 9))) for _ in range(draw.randint(1, 5))]
-        examples = [Tagging(row, ("x",) * len(gold), gold) for row, gold in enumerate(tags, 1)]
+        golds = [tuple(draw.choices(labels, k=draw.randint(1, 9)))
+                 for _ in range(draw.randint(1, 5))]
+        examples = [Tagging(row, ("x",) * len(gold), gold) for row, gold in enumerate(golds, 1)]
         return examples, [tuple(draw.choice((tag, draw.choice(labels))) for tag in gold)
-                          for gold in tags]
+                          for gold in golds]
     if form == "span":
         examples = [Span(row, f"q{row}", "", "", tuple(
             (phrase(draw), 0) for _ in range(draw.randint(1, 3)))) for row in range(1, 7)]
@@ -210,7 +212,7 @@ def rewrite(root: Path, name: str, into: Path) -> list[str]:
     return kept
 
 
-# -------------------------------------------------------------------------------------- both scorers
+# ------------------------------------------------------------------------------------- both scorers
 
 
 def official(xtreme: Path, root: Path, name: str) -> dict:
@@ -254,13 +256,21 @@ def differences(theirs: dict, own: dict) -> list[str]:
     return wrong + [f"{path}: ours alone" for path in sorted(own.keys() - theirs.keys())]
 
 
-def compare(xtreme: Path, root: Path, name: str, what: str) -> tuple[dict, bool]:
-    """evaluate.py's numbers of a tree, and whether ours are the same; prints one line."""
+def compare(xtreme: Path, root: Path, name: str, what: str, said: list[str]) -> tuple[dict, bool]:
+    """evaluate.py's numbers of a tree, and whether ours are the same; says so in a line."""
     theirs = official(xtreme, root, name)
     wrong = differences(theirs, ours(root, name))
-    print(f"{what}, {name}: {len(dict(numbers(theirs)))} numbers, {len(wrong)} differ")
-    print("\n".join(f"    {line}" for line in wrong[:5]), end="\n" if wrong else "")
+    averages = [f"{task} {values['avg_metric']:.2f}" for task, values in theirs.items()
+                if isinstance(values, dict)]
+    say(said, f"{what}, {name}: {len(dict(numbers(theirs)))} numbers, {len(wrong)} differ "
+              f"({', '.join(averages)})", *wrong[:5])
     return theirs, not wrong
+
+
+def say(said: list[str], line: str, *details: str) -> None:
+    """Print a line, and keep it for the record; details are printed only."""
+    said.append(line)
+    print(line, *(f"    {detail}" for detail in details), sep="\n")
 
 
 def foreign_trees(given, folder: Path):
@@ -288,29 +298,29 @@ def circumstances(xtreme: Path) -> dict:
 
 
 def check_all(given, folder: Path) -> bool:
-    agree = []
+    agree, said = [], []
     for number, (what, root, name) in enumerate(foreign_trees(given, folder)):
         copies = [folder / f"{number}-as-it-is", folder / f"{number}-rewritten"]
         shutil.copytree(root, copies[0])
         kept = rewrite(root, name, copies[1])
-        before, is_same = compare(given.XTREME, copies[0], name, f"{what}, as it is")
-        after, is_same_again = compare(given.XTREME, copies[1], name, f"{what}, rewritten")
+        before, is_same = compare(given.XTREME, copies[0], name, f"{what}, as it is", said)
+        after, is_same_again = compare(given.XTREME, copies[1], name, f"{what}, rewritten", said)
         changed = differences(before, after)
-        print(f"    rewriting changes {len(changed)} numbers; {len(kept)} files not rewritten")
-        print("\n".join(f"    {line}" for line in kept[:3]), end="\n" if kept else "")
+        say(said, f"rewriting {what} changes {len(changed)} numbers; "
+                  f"{len(kept)} files not rewritten", *kept[:3])
         agree += [is_same, is_same_again, not changed]
     record = {"made by": "tests/check_evaluate.py XTREME --record FILE", "seed": 0,
-              **circumstances(given.XTREME), "trees": {}}
+              **circumstances(given.XTREME), "said": said, "trees": {}}
     for name in ("xtreme", "xtreme-r"):
         root = folder / f"invented-{name}"
         digest = write_invented(root, name, record["seed"])
-        theirs, is_same = compare(given.XTREME, root, name, "invented tree")
+        theirs, is_same = compare(given.XTREME, root, name, "invented tree", said)
         record["trees"][name] = {"sha256": digest, "official": theirs}
         agree.append(is_same)
         if given.runs:
             real = write_runs(folder / f"runs-{name}", given.runs, name)
-            agree.append(compare(given.XTREME, folder / f"runs-{name}", name, "runs")[1])
-            print(f"    data for {'; '.join(real)}")
+            what = f"runs with data for {'; '.join(real)}"
+            agree.append(compare(given.XTREME, folder / f"runs-{name}", name, what, said)[1])
     if given.record and all(agree):
         given.record.write_text(json.dumps(record) + "\n", encoding="utf-8")
     return all(agree)
