@@ -8,12 +8,13 @@
     space    delete a blank, or set one in a word          at severity 4 or 5, in upper case
     natural  a word as somebody misspelt it         mix    one of these at one place of a word
 
-**How much.** Severity v means r = 1, 2, 4, 6, 10 % of the letter clusters: about 5, 10, 20, 30, 50
-% of five-letter words. A place is edited where U < min(1, r * scale), with one scale for each (task,
-language, field, function), counted once over the file. Edits of clusters: letters / places. Whole
-words: 5, so that 5 r of the words that can change do. space: so that edits are 5 r of the blanks
-between words, two thirds of them deletions; without blanks, r of the clusters. mix edits a word at
-most once: letters / words, where two clusters make a word of a script without blanks.
+**How much.** Severity v means r = 1, 2, 4, 6, 10 % of the letter clusters (5, 10, 20, 30, 50 % of
+five-letter words). A place is edited where U < min(1, r * scale), with one scale for each task,
+language, field and function, counted once over the file. Edits of clusters: letters / places (swap:
+a little more, as of two that touch one is lost). Whole words: 5, so that 5 r of the words that can
+change do. space: so that edits are 5 r of the blanks between words, two thirds of them deletions;
+without blanks, r of the clusters. mix edits a word at most once: letters / words, where two
+clusters make a word of a script without blanks.
 
 **Which.** U is a pure function of (seed, task, language, example, field, function, start offset):
 BLAKE2b (64 bytes) over repr((seed, task, language, example, field, function)) in UTF-8, followed by
@@ -36,6 +37,7 @@ all hits would not nest), and mix draws among the functions that can edit the wo
 Units and scripts: scripts.py. Only the standard library is imported.
 """
 
+import math
 import re
 import struct
 import unicodedata
@@ -49,7 +51,8 @@ from typing import Callable, Iterator, NamedTuple
 import readers
 from files import UserError, read_lines
 from studies.scripts import (
-    WHOLE, WRITE, Edit, Tools, Unigrams, Word, editable, pieces, places, units, words)
+    WHOLE, WRITE, Edit, Tools, Unigrams, Word, apply, editable, pieces, places, to_clean, to_noisy,
+    units, words)
 
 RATES = (0.0, 0.01, 0.02, 0.04, 0.06, 0.10)   # of letter clusters, by severity
 FIVE = 5                                      # clusters that a whole word stands for
@@ -87,48 +90,6 @@ class Perturbed(NamedTuple):
     rate: float
     changed: float
     visible: float
-
-
-# -------------------------------------------------------------------------------- edit lists
-
-
-def apply(text: str, edits) -> str:
-    """The noisy text."""
-    parts, done = [], 0
-    for start, end, written in edits:
-        parts += text[done:start], written
-        done = end
-    return "".join(parts) + text[done:]
-
-
-def to_noisy(edits, start: int, end: int) -> tuple[int, int]:
-    """The span of the noisy text that stands for clean[start:end]. What an edit cuts is taken
-    whole; what is set in at either end stays outside. Empty where all of it is deleted."""
-    lengths = [(first, last, len(written), False) for first, last, written in edits]
-    return _moved(lengths, start, False), _moved(lengths, end, True)
-
-
-def to_clean(clean: str, edits, start: int, end: int) -> tuple[int, int]:
-    """The span of the clean text that noisy[start:end] stands for. What an edit cuts, or deleted
-    at either end (but no blank), is taken whole: there and back gives the span or a larger one."""
-    lengths, shift = [], 0
-    for first, last, written in edits:
-        noisy_end = first + shift + len(written)
-        lengths.append((first + shift, noisy_end, last - first, clean[first:last] != " "))
-        shift = noisy_end - last
-    return _moved(lengths, start, False), _moved(lengths, end, True)
-
-
-def _moved(edits, point: int, is_end: bool) -> int:
-    """Where the start or end of a span lies after edits (start, end, new length, is_wide). Text set
-    in at that very point belongs to the span if it is wide."""
-    shift = 0
-    for start, end, length, is_wide in edits:
-        if end > point or start == point and is_end != is_wide:
-            is_cut = start < point
-            return (start if is_cut else point) + shift + (length if is_cut and is_end else 0)
-        shift += length - (end - start)
-    return point + shift
 
 
 # ------------------------------------------------------------------------------------ decisions
@@ -241,11 +202,21 @@ class Calibration(NamedTuple):
         return reach > 0 and reach >= counts["letters"] / 20
 
     def limits(self, function: str, field: str, severity: int) -> dict[str, float]:
-        """The bound of each part's numbers: 2**64 times the probability of an edit."""
-        return {part: min(1.0, RATES[severity] * self.scale(part, field)) * 2.0**64
-                for part in PARTS.get(function, (function,))}
+        """The bound of each part's numbers: 2**64 times the probability q of an edit.
+
+        The wanted share w of a part's units is q - clashes * q**2, as of two swaps that touch one
+        is lost: clashes are the pairs of units that touch, for each unit.
+        """
+        bounds, counts = {}, self.counts[field]
+        for part in PARTS.get(function, (function,)):
+            wanted = RATES[severity] * self.scale(part, field)
+            clashes = counts["clashes"] / counts["swap"] if part == "swap" else 0
+            q = 2 * wanted / (1 + math.sqrt(max(0, 1 - 4 * clashes * wanted)))
+            bounds[part] = min(1.0, q) * 2.0**64
+        return bounds
 
     def scale(self, part: str, field: str) -> float:
+        """Edits for each unit of a part, at a rate of 1."""
         counts = self.counts[field]
         if part in WHOLE:
             return FIVE
@@ -273,15 +244,20 @@ def calibrate(examples: list, task: str, lang: str, fields: tuple[str, ...] | No
     noised = [example for example in examples if is_noised(example, side)]
     texts = {field: Counter(text[1:] for example in noised for text in _texts(example, field))
              for field in fields or FIELDS[kind]}
-    clusters = Counter()
-    for times in texts.values():
+    tools = Tools(lang, parts, mix, _unigrams(texts.values()), errors or {})
+    counts = {field: _count(times, tools) for field, times in texts.items()}
+    return Calibration(task, lang, side, counts, tools)
+
+
+def _unigrams(fields) -> Unigrams:
+    """Of the clusters that may be edited, so that few capitals are set inside words."""
+    counts = Counter()
+    for times in fields:
         for (text, stop), n in times.items():
             for word in words(text, stop):
                 for i in editable(word, single=True):
-                    clusters[text[word.bounds[i]:word.bounds[i + 1]]] += n
-    tools = Tools(lang, parts, mix, Unigrams(clusters), errors or {})
-    counts = {field: _count(times, tools) for field, times in texts.items()}
-    return Calibration(task, lang, side, counts, tools)
+                    counts[text[word.bounds[i]:word.bounds[i + 1]]] += n
+    return Unigrams(counts)
 
 
 def _count(times: Counter, tools: Tools) -> Counter:
@@ -295,7 +271,10 @@ def _count(times: Counter, tools: Tools) -> Counter:
             counts["letters"] += n * letters
             counts["continuous"] += n * letters * (word.kind == "continuous")
             for part in tools.parts:
-                counts[part] += n * len(units(part, text, found, k, tools))
+                inside = units(part, text, found, k, tools)
+                counts[part] += n * len(inside)
+                if part == "swap":
+                    counts["clashes"] += n * sum(b - a == 1 for a, b in zip(inside, inside[1:]))
         counts["mix"] += n * sum(len(places("mix", piece)) for piece in pieces(found))
     return counts
 

@@ -1,7 +1,8 @@
-"""Scripts: grapheme clusters, words, and what can be written in their place.
+"""Scripts: grapheme clusters, words, and edits: what can be written in their place.
 
     text --words--> [Word, ...]          cluster i of a word is text[bounds[i]:bounds[i + 1]]
     (part, word k, place i) --WRITE[part]--> Edit
+    span of the clean text --to_noisy--> span of the noisy text --to_clean--> span
 
 A cluster is a letter with the marks and joiners that follow it. After a virama (and ZWJ) the next
 letter joins: only the viramas that stack letters do that, so not Tamil's pulli, Thai's phinthu and
@@ -17,6 +18,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from functools import cache
 from itertools import repeat
+from os.path import commonprefix
 from typing import NamedTuple, Sequence
 
 SCRIPTS = """
@@ -186,7 +188,7 @@ def change_case(word: str, lang: str, upper: bool) -> str:
     return changed if len(changed) == len(word) else word
 
 
-# ---------------------------------------------------------------------- what can be written where
+# -------------------------------------------------------------------------------- edit lists
 
 
 class Edit(NamedTuple):
@@ -198,12 +200,54 @@ class Edit(NamedTuple):
     text: str
 
 
+def apply(text: str, edits) -> str:
+    """The noisy text."""
+    parts, done = [], 0
+    for start, end, written in edits:
+        parts += text[done:start], written
+        done = end
+    return "".join(parts) + text[done:]
+
+
+def to_noisy(edits, start: int, end: int) -> tuple[int, int]:
+    """The span of the noisy text that stands for clean[start:end]. What an edit cuts is taken
+    whole; what is set in at either end stays outside. Empty where all of it is deleted."""
+    lengths = [(first, last, len(written), False) for first, last, written in edits]
+    return _moved(lengths, start, False), _moved(lengths, end, True)
+
+
+def to_clean(clean: str, edits, start: int, end: int) -> tuple[int, int]:
+    """The span of the clean text that noisy[start:end] stands for. What an edit cuts, or deleted
+    at either end (but no blank), is taken whole: there and back gives the span or a larger one."""
+    lengths, shift = [], 0
+    for first, last, written in edits:
+        noisy_end = first + shift + len(written)
+        lengths.append((first + shift, noisy_end, last - first, clean[first:last] != " "))
+        shift = noisy_end - last
+    return _moved(lengths, start, False), _moved(lengths, end, True)
+
+
+def _moved(edits, point: int, is_end: bool) -> int:
+    """Where the start or end of a span lies after edits (start, end, new length, is_wide). Text set
+    in at that very point belongs to the span if it is wide."""
+    shift = 0
+    for start, end, length, is_wide in edits:
+        if end > point or start == point and is_end != is_wide:
+            is_cut = start < point
+            return (start if is_cut else point) + shift + (length if is_cut and is_end else 0)
+        shift += length - (end - start)
+    return point + shift
+
+
+# ---------------------------------------------------------------------- what can be written where
+
+
 WHOLE = ("marks", "lower", "upper", "natural")            # parts that rewrite a whole word
 ONCE = (*WHOLE, "mix")                                    # those with one place in a word
 
 
 class Unigrams:
-    """The clusters of a language by script, with their frequencies."""
+    """Clusters by script, with their frequencies."""
 
     def __init__(self, counts: Counter):
         self.tables = {}                      # script -> (clusters, counts of all before each one)
@@ -273,27 +317,34 @@ def _split(text, found, k, i, tools, numbers):
     return Edit(place, place, " ")
 
 
+def _changed(start: int, old: str, new: str) -> Edit | None:
+    """The edit that turns the word at an offset into another, as short as it can be."""
+    if old == new:
+        return None
+    ahead = len(commonprefix((old, new)))
+    behind = len(commonprefix((old[ahead:][::-1], new[ahead:][::-1])))
+    return Edit(start + ahead, start + len(old) - behind, new[ahead:len(new) - behind])
+
+
 def _marks(text, found, k, i, tools, numbers):
     start, end = found[k].bounds[0], found[k].bounds[-1]
     word = unicodedata.normalize("NFC", text[start:end])
     written = bare(word, tools.lang)
-    return Edit(start, end, written) if written != word else None
+    return _changed(start, text[start:end], written) if written != word else None
 
 
 def _lower(text, found, k, i, tools, numbers):
     start, end = found[k].bounds[0], found[k].bounds[-1]
-    written = change_case(text[start:end], tools.lang, upper=False)
-    return Edit(start, end, written) if written != text[start:end] else None
+    word = text[start:end]
+    return _changed(start, word, change_case(word, tools.lang, upper=False))
 
 
 def _upper(text, found, k, i, tools, numbers):
-    """For words that `lower` changes: whole in upper case, or else lower."""
+    """For words that `lower` changes: in upper case, but in lower case those that are already."""
+    start, end = found[k].bounds[0], found[k].bounds[-1]
+    word = text[start:end]
     lower = _lower(text, found, k, i, tools, numbers)
-    if lower is None:
-        return None
-    word = text[lower.start:lower.end]
-    written = change_case(word, tools.lang, upper=True)
-    return lower._replace(text=written) if written != word else lower
+    return lower and (_changed(start, word, change_case(word, tools.lang, upper=True)) or lower)
 
 
 def _natural(text, found, k, i, tools, numbers):
@@ -304,7 +355,9 @@ def _natural(text, found, k, i, tools, numbers):
     listed = tools.errors.get(word) or tools.errors.get(small, ())
     errors = [e[0].upper() + e[1:] if word[0].isupper() else e[0].lower() + e[1:] for e in listed]
     errors = [error for error in errors if error != word]
-    return Edit(start, end, errors[next(numbers) * len(errors) >> 64]) if errors else None
+    if not errors:
+        return None
+    return _changed(start, word, errors[next(numbers) * len(errors) >> 64])
 
 
 WRITE = {"swap": _swap, "drop": _drop, "dup": _dup, "sub": _sub, "marks": _marks, "lower": _lower,
