@@ -21,9 +21,10 @@ BLAKE2b (64 bytes) over repr((seed, task, language, example, field, function)) i
 offset // 8 as 8 bytes, gives eight numbers of 64 bits, one for each of eight offsets; U is the
 offset's number / 2**64. With 2**63 + 2 * offset, and the next, in the place of offset // 8, it
 gives the numbers that decide what is written there. All is big-endian. So neither order nor batches
-nor processes matter. An example is its id, else its row; a question's context is its own name, so
-that all questions of a paragraph share one noisy context. U and scale know no severity, and of
-swaps that touch the one with the smaller U stays: each edit of a severity is in the next.
+nor processes matter. An example is its id, else its row (a question's context is its own name, so
+that all questions of a paragraph share one noisy context); a choice's field is "endings.0", and so
+on. U and scale know no severity, and of swaps that touch the one with the smaller U stays: each
+edit of a severity is in the next.
 
 **Labels survive.** Tagged words are noised within their ends: none is added, emptied or gets a
 blank. A choice that would become equal to another takes the edits of a lower severity. A question's

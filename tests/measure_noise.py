@@ -34,13 +34,13 @@ def sources(data: Path, limit: int):
     for path in sorted(data.glob("text/*/*.txt")):
         rows = readers.read_documents([path], path.stem, ())
         yield path.parent.name, path.stem, [*islice(rows, limit)], "query"
-    for task in tasks.TASKS.values():
-        if task.benchmarks and not task.members:
-            split = task.eval_split
-            side = "candidate" if task.search == "pairs" else "query"
-            for lang in splits.languages(task, data, split):
+    for task in (task for task in tasks.TASKS.values() if task.benchmarks and not task.members):
+        side, seen = "candidate" if task.search == "pairs" else "query", set()
+        for split in (task.eval_split, "dev"):
+            for lang in (x for x in splits.languages(task, data, split) if x not in seen):
                 examples = [example for example in splits.load(task, data, split, lang).examples
                             if is_noised(example, side)]
+                seen.add(lang)
                 yield task.name, lang, examples[:limit], side
 
 
