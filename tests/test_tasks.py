@@ -296,7 +296,7 @@ def test_rows_are_complete(row):
     for patterns in row.files.values():
         for pattern in patterns:
             assert not pattern.startswith("/") and ".." not in pattern
-            assert not re.search(r"\{(?!lang\}|code\})", pattern)
+            assert not re.search(r"\{(?!lang\}|code\}|english\})", pattern)
     for url, size, digest in row.urls:
         assert url.startswith("https://") and size >= 0
         assert re.fullmatch("[0-9a-f]{64}", digest) or (size, digest) == (0, "")
@@ -474,6 +474,21 @@ def test_a_toy_world_has_its_own_languages(plant):
     assert splits.languages(TASKS["squad"], data, "train") == ["toy-en"]
     assert splits.find(TASKS["squad"], data, "train", "toy-en")
     assert splits.find(TASKS["squad"], data, "train", "en") == []
+
+
+@pytest.mark.parametrize("english", ["en", "toy-en"])
+def test_english_files_are_those_of_the_worlds_english(plant, english):
+    """A treebank by the name of its file; SQuAD, which LAReQA trains on, in any world."""
+    plant("ud/UD_X/en_x-ud-dev.conllu")
+    plant("ud/UD_X/toy-en_x-ud-dev.conllu")
+    data = plant("squad/train-v1.1.json", "{}")
+    if english != "en":
+        plant("world.json", json.dumps({"world": "toy", "english": english}))
+    path = data / f"ud/UD_X/{english}_x-ud-dev.conllu"
+    assert splits.find(TASKS["upos"], data, "dev", english) == [path]
+    assert splits.languages(TASKS["upos"], data, "dev") == [english]
+    assert splits.languages(TASKS["lareqa"], data, "train") == [english]
+    assert splits.find(TASKS["lareqa"], data, "train", "de") == []
 
 
 def test_world(plant, tmp_path):
