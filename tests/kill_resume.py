@@ -35,7 +35,7 @@ import train  # noqa: E402
 from studies import grid  # noqa: E402
 
 SMALL = ["--limit", "30", "--set", "steps=24", "--set", "evaluations=4", "--set", "batch_size=4"]
-COMMAND = ["--inter", "squad", "--target", "tydiqa", *SMALL]
+COMMAND = ["--inter", "squad", "--target", "tatoeba", *SMALL]
 GRID = ["--inter", "none,squad", "--target", "tydiqa,udpos", "--seed", "1,2", *SMALL]
 
 

@@ -130,7 +130,7 @@ def test_two_runs_side_by_side_and_under_every_convention(finished, capsys):
     assert studies.main(["conventions", str(finished[0])]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == lines[-3] and lines[0].startswith("TOY") and lines[1] == "LIMITED to 24"
-    first = [line for line in lines if line.startswith("| with English")]
+    first = [line for line in lines if line.startswith("| all runs, with English")]
     assert len(first) == 1 and first[0].endswith(f"(F1 + EM) / 2 | {gain:+.1f} |")
     assert any(line.startswith(f"| without English | {gain:+.1f} → ") for line in lines)
 
