@@ -227,8 +227,10 @@ def link(chain: list[tuple[str, tuple[Member, ...]]], seed: int, context: Contex
 
 
 def stage_digest(members, values, files, seed: int, start: str, context: Context) -> str:
-    """Hash of everything that decides a stage's result; no paths, device, threads or commit."""
-    plain = {row: {k: v for k, (v, _) in fields.items()} for row, fields in values.items()}
-    labels = [splits.labels(tasks.get(member.name), context.data) for member in members]
-    return digest(FORMAT, members, plain, labels, list(files.values()), seed,
+    """Hash of everything that decides a stage's result; no paths, device, threads or commit, nor
+    the row for whose sake it is trained: two targets trained alike share it."""
+    trained = [(member.name, member.languages, splits.labels(tasks.get(member.name), context.data),
+                {name: value for name, (value, _) in values[member.row].items()})
+               for member in members]
+    return digest(FORMAT, trained, list(files.values()), seed,
                   str(context.hardware.dtype), context.given.limit, context.world["world"], start)

@@ -76,6 +76,7 @@ def test_keys_depend_on_what_is_trained_and_on_nothing_else(context):
     every += [keys("none", "panx", 2)[0], keys("squad", "panx")[1]]
     assert len(set(every)) == len(every)
     assert keys("none", "tatoeba") == []
+    assert keys("none", "xquad") == keys("none", "mlqa")       # the same training for two targets
     with pytest.raises(UserError, match="is not trained"):
         keys("none", "tatoeba@toy-lex")
 
