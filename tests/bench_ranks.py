@@ -5,8 +5,9 @@
 Each rank is a process with one thread. A round is: one rank; two ranks as train.py has them; two
 ranks with DistributedDataParallel, as one task needs it and with find_unused_parameters, as a stage
 of several tasks would. A step is everything from the drawn items to the new weights. Printed: each
-side's median time and its ratios to one rank; the CPU time of the busier rank, which others who use
-the cores do not change, and its ratio; and how long collective operations took, waiting included.
+side's median time and its ratios to one rank; the sum over steps of the busier rank's CPU time,
+which others who use the cores hardly change, and its ratio: what a step would take if nobody did and
+collective operations took no time; and how long these took, waiting included.
 """
 
 import argparse
@@ -78,7 +79,7 @@ SIDES = {"one rank": (1, our_gradients, None), "two ranks": (2, our_gradients, N
 
 def measure(setup, steps: int, gradients, has_unused, result: Path) -> int:
     """Seconds a step after three to warm up: wall, CPU of the busier rank, in collectives."""
-    waited = [0.0]
+    waited, clock = [0.0], []
 
     def timed(collective, *arguments):
         began = time.perf_counter()
@@ -93,14 +94,16 @@ def measure(setup, steps: int, gradients, has_unused, result: Path) -> int:
         for step in range(steps + 3):
             if step == 3:
                 ranks.highest(0)
-                began, used, waited[0] = time.perf_counter(), time.process_time(), 0.0
+                began, waited[0] = time.perf_counter(), 0.0
+            clock.append(time.process_time())
             gradients(setup, wrapped, setup.parts[TASK].order(step), step)
             setup.optimizer.step()
             setup.optimizer.zero_grad(set_to_none=True)
-        wall, used = time.perf_counter() - began, time.process_time() - used
-        used = ranks.highest(round(1e6 * used)) / 1e6
+        wall, in_collectives = time.perf_counter() - began, waited[0]
+        used = [b - a for a, b in zip(clock[3:], [*clock[4:], time.process_time()])]
+        used = sum(map(max, zip(*ranks.gather(used))))
         if ranks.rank() == 0:
-            result.write_text(json.dumps([wall / steps, used / steps, waited[0] / steps]))
+            result.write_text(json.dumps([x / steps for x in (wall, used, in_collectives)]))
     return 0
 
 
