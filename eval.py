@@ -199,7 +199,7 @@ def side_by_side(runs: list[Path], flips: int) -> str:
     Raises UserError unless both answered the same examples.
     """
     (recorded, config), (_, other) = map(read_run, runs)
-    different = [name for name in ("world", "target", "split", "limit", "gold")
+    different = [name for name in ("world", "task", "split", "limit", "gold")
                  if config["key"].get(name) != other["key"].get(name)]
     if different:
         what = f"cannot be compared with {runs[0]}: another {', '.join(different)}"
@@ -247,10 +247,8 @@ def main(arguments=None) -> int:
     if given.flips < 0:
         parser.error("--flips cannot be negative")
     try:
-        for run in given.runs:
-            print(walk(run, given.example) if given.example else table_of(rescore(run)))
-        if len(given.runs) == 2 and not given.example:
-            print(side_by_side(given.runs, given.flips))
+        if given.runs:
+            show_runs(given.runs, given.example, given.flips)
         if given.predictions:
             result = benchmark.score_folders(given.predictions, given.gold, given.benchmark)
             print(benchmark.report(result))
@@ -262,8 +260,19 @@ def main(arguments=None) -> int:
     return 0
 
 
-def table_of(recorded: dict) -> str:
-    return markdown_table(tasks.get(recorded["task"]), recorded["split"], [recorded])
+def show_runs(runs: list[Path], example: str, flips: int) -> None:
+    """Print each run's scores or one example, two runs also side by side; a toy world's notice
+    stands first and last."""
+    folders = {Path(read_run(run)[1]["paths"]["data"]) for run in runs}
+    notices = sorted({splits.world(folder).get("notice", "") for folder in folders} - {""})
+    print("\n".join(notices), end="\n" if notices else "")
+    for run in runs:
+        recorded = None if example else rescore(run)
+        print(walk(run, example) if example else
+              markdown_table(tasks.get(recorded["task"]), recorded["split"], [recorded]))
+    if len(runs) == 2 and not example:
+        print(side_by_side(runs, flips))
+    print("\n".join(notices), end="\n" if notices else "")
 
 
 def walk(run: Path, where: str) -> str:

@@ -183,7 +183,7 @@ def test_more_runs_are_scored_again_and_not_compared(two, capsys):
 
 
 @pytest.mark.parametrize("change, word", [
-    ({"name": "xquad"}, "target"), ({"limit": 5}, "limit"), ({"gold": "other"}, "gold"),
+    ({"name": "xquad"}, "task"), ({"limit": 5}, "limit"), ({"gold": "other"}, "gold"),
     ({"world": "toy"}, "world")])
 def test_only_equal_questions_are_compared(two, tmp_path, capsys, change, word):
     data, a, _ = two

@@ -110,6 +110,8 @@ def test_rescoring_agrees_and_notices_a_changed_file(finished, capsys):
     out, _, _ = finished
     folder = out / "toy--squad--tydiqa--s1--limited"
     assert evaluation.main([str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == lines[-1] and lines[0].startswith("TOY: ")
     record = (folder / "metrics.json").read_text()
     changed = json.loads(record)
     lang = next(iter(changed["languages"]))
