@@ -129,7 +129,7 @@ def test_two_runs_side_by_side_and_under_every_convention(finished, capsys):
     scores = [json.loads((arm / "metrics.json").read_text()) for arm in arms]
     gain = scores[1]["official"] - scores[0]["official"]
     assert f"{scores[1]['official']:.1f} | {gain:+.1f} ± " in table
-    assert studies.main(["conventions", str(finished[0])]) == 0
+    assert studies.main(["conventions", *map(str, arms)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == lines[-3] and lines[0].startswith("TOY") and lines[1] == "LIMITED to 24"
     first = [line for line in lines if line.startswith("| all runs, with English")]
