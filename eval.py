@@ -214,6 +214,14 @@ def side_by_side(runs: list[Path], flips: int) -> str:
     return head + compare.report(task, pairs, splits.world(folder)["english"], flips)
 
 
+def target_training(task, config: dict) -> list[dict]:
+    """The values of a run's target stages without their origins: arms with others differ in more
+    than the arm."""
+    stages = config.get("stages", [])[-len(task.train_on):] if task.train_on else []
+    return [{name: value for name, (value, _) in fields.items()}
+            for stage in stages for fields in stage["values"].values()]
+
+
 def read_run(run: Path) -> tuple[dict, dict]:
     """metrics.json and config.json of a finished run; UserError for any other folder."""
     recorded, config = read_json(run / "metrics.json"), read_json(run / "config.json")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import predict
+import ranks
 import splits
 import tasks
 from checkpoints import file_sha256
@@ -36,6 +37,8 @@ RECIPES = {
 }
 COMMON = {"weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999, "mask_rate": 0.15,
           "random_rate": 0.1, "steps": 0, "evaluations": 10}  # steps 0: as the epochs need
+FLOATS = ("lr", "epochs", "weight_decay", "warmup", "clip", "beta2", "mask_rate", "random_rate",
+          "alpha")                  # 30 and 30.0 are the same setting
 ROW_FIELDS = ("batch_size", "epochs", "max_length", "stride", "max_question", "max_answer",
               "alpha")
 LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (0, 1e4), "steps": (0, 1e9),
@@ -54,11 +57,12 @@ def resolve(row, role: str, given, recipe: dict) -> dict[str, tuple]:
     values |= {name: (value, "default") for name, value in COMMON.items()}
     values["lr"] = (RECIPES[given.recipe][role], f"recipe {given.recipe}, {role}")
     values |= {name: (value, "recipe.json") for name, value in recipe.get(row.name, {}).items()}
+    values |= {name: (float(values[name][0]), values[name][1]) for name in FLOATS}
     for owner, name, text in given.set:
         if name not in values:
             raise UserError(f"--set {name}: no such field ({', '.join(values)})")
         if owner in ("", row.name):
-            values[name] = (parse_value(name, text, values[name][0]), "--set")
+            values[name] = (parse_value(name, text), "--set")
     bad = [f"{name}={values[name][0]} (allowed {low} to {high})"
            for name, (low, high) in LIMITS.items() if not low <= values[name][0] <= high]
     if bad:
@@ -66,9 +70,9 @@ def resolve(row, role: str, given, recipe: dict) -> dict[str, tuple]:
     return values
 
 
-def parse_value(name: str, text: str, like):
+def parse_value(name: str, text: str):
     try:
-        return float(text) if isinstance(like, float) or name == "epochs" else int(text)
+        return float(text) if name in FLOATS else int(text)
     except ValueError:
         raise UserError(f"--set {name}={text}: expected a number") from None
 
@@ -105,6 +109,7 @@ class Stage:
     members: tuple[Member, ...]
     seed: int
     values: dict                            # settings row -> resolved values with origins
+    goes_on: bool                           # with the head of the stage before: one target's stages
     files: dict                             # path -> sha256 of the training and dev data
     key: str                                # hash of all that decides the result
 
@@ -177,7 +182,8 @@ def training_languages(task, wanted: tuple[str, ...], context: Context) -> tuple
         chosen = tuple(found) or (english,)
     if task.kind == "retrieval" and len(chosen) > 1:
         raise UserError(f"{task.name} is trained in one language, not in {' '.join(chosen)}")
-    missing = [lang for lang in chosen if not splits.find(task, context.data, "train", lang)]
+    missing = [lang for lang in chosen
+               if not splits.find(task, context.data, "train", lang) or lang not in found]
     if missing:
         expected = ", ".join(task.files.get("train", task.members)) or "none: it has no training"
         raise UserError(f"{task.name}: no training file in {' '.join(missing)} (expected "
@@ -217,20 +223,22 @@ def plan_run(inter: str, target: str, seed: int, context: Context) -> list[Stage
 def link(chain: list[tuple[str, tuple[Member, ...]]], seed: int, context: Context) -> list[Stage]:
     """(role, members) of each stage -> stages, each keyed by its contents and the stage before."""
     stages, start = [], start_digest(context.model)
-    for role, members in chain:
+    for (before, _), (role, members) in zip([("", ()), *chain], chain):
+        goes_on = before == role == "target"
         values = {member.row: resolve(tasks.get(member.row), role, context.given, context.recipe)
                   for member in members}
         files = {str(p): sha256(p) for member in members for p in training_files(member, context)}
-        start = stage_digest(members, values, files, seed, start, context)
-        stages.append(Stage(members, seed, values, files, start[:24]))
+        start = digest(stage_digest(members, values, files, seed, start, context), goes_on)
+        stages.append(Stage(members, seed, values, goes_on, files, start[:24]))
     return stages
 
 
 def stage_digest(members, values, files, seed: int, start: str, context: Context) -> str:
-    """Hash of everything that decides a stage's result; no paths, device, threads or commit, nor
-    the row for whose sake it is trained: two targets trained alike share it."""
-    trained = [(member.name, member.languages, splits.labels(tasks.get(member.name), context.data),
-                {name: value for name, (value, _) in values[member.row].items()})
-               for member in members]
-    return digest(FORMAT, trained, list(files.values()), seed,
+    """Hash of everything that decides a stage's result; no paths, device, threads or commit. What
+    one micro-batch or rank holds counts in retrieval only, whose negatives it is."""
+    plain = {row: {k: v for k, (v, _) in fields.items()} for row, fields in values.items()}
+    labels = [splits.labels(tasks.get(member.name), context.data) for member in members]
+    is_retrieval = any(tasks.get(member.name).kind == "retrieval" for member in members)
+    batches = (context.hardware.micro_tokens, ranks.size()) if is_retrieval else ()
+    return digest(FORMAT, members, plain, labels, batches, list(files.values()), seed,
                   str(context.hardware.dtype), context.given.limit, context.world["world"], start)

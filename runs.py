@@ -82,7 +82,8 @@ def feature_folder(context: Context) -> Path | None:
 def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Context):
     """The encoder of the stage before (or the pretrained one) with fresh heads.
 
-    Masked LM continues with the pretrained head where the weights hold one.
+    Masked LM continues with the pretrained head where the weights hold one, a target's second stage
+    with the head of its first.
     """
     config, state, _, mlm_head = weights.load_encoder(start)
     for part in parts.values():
@@ -92,6 +93,8 @@ def build_model(stage: Stage, parts: dict[str, Part], start: Path, context: Cont
         heads[name] = make_head(part.task.kind, config, len(part.labels), stage.seed)
         if part.task.kind == "mlm" and mlm_head:
             heads[name].load_state_dict(mlm_head)
+        if stage.goes_on:
+            heads[name].load_state_dict(weights.load_head(start, part.task.kind))
     model = Model(make_encoder(config, state), heads)
     model.encoder.checkpoint_activations = context.given.checkpoint_activations
     return model
@@ -452,13 +455,15 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
 
 
 def drop_encoder(stages: list[Stage], task, context: Context) -> None:
-    """A target stage of a real encoder keeps its head only, unless --keep (2.2 GB for Large)."""
+    """Target stages of a real encoder keep their heads only, unless --keep (2.2 GB for Large)."""
     if not task.train_on or context.given.keep:
         return
-    best = stage_folder(stages[-1], context)
-    if (best / "model.safetensors").stat().st_size > KEEP_BYTES:
-        kind = tasks.get(stages[-1].head).kind
-        weights.write_safetensors(best.parent / "head.safetensors", weights.load_head(best, kind))
-        aside = best.with_name(".best.part")      # a cut here leaves nothing that looks usable
-        best.rename(aside)
-        remove_folder(aside)
+    for stage in stages[-len(task.train_on):]:
+        best = stage_folder(stage, context)
+        file = best / "model.safetensors"
+        if file.exists() and file.stat().st_size > KEEP_BYTES:
+            head = weights.load_head(best, tasks.get(stage.head).kind)
+            weights.write_safetensors(best.parent / "head.safetensors", head)
+            aside = best.with_name(".best.part")      # a cut here leaves nothing that looks usable
+            best.rename(aside)
+            remove_folder(aside)

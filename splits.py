@@ -12,6 +12,7 @@ import readers
 from files import UserError, read_json
 from tasks import Task, get
 
+HELD: dict[tuple, set[str]] = {}   # languages of files of several, which are large: read once
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"  # of a language: it becomes part of paths
 
 
@@ -90,7 +91,7 @@ def _matches(data: Path, pattern: str) -> list[Path]:
 def languages(task: Task, data: Path, split: str) -> list[str]:
     """The languages that load() would find: English first, the row's order next, then others."""
     if task.members:
-        return languages(get(task.members[0]), data, split)
+        return _shared([languages(get(name), data, split) for name in task.members])
     english = world(data)["english"]
     found = set()
     for pattern in _patterns(task, data, split):
@@ -104,6 +105,10 @@ def languages(task: Task, data: Path, split: str) -> list[str]:
         return languages(task, data, "train")
     order = [english, *task.languages, *task.xtreme_r, *sorted(found)]
     return [lang for lang in dict.fromkeys(order) if lang in found]
+
+
+def _shared(members: list[list[str]]) -> list[str]:
+    return [lang for lang in members[0] if all(lang in other for other in members)]
 
 
 def _names(task: Task, data: Path, pattern: str) -> set[str]:
@@ -123,8 +128,11 @@ def _names(task: Task, data: Path, pattern: str) -> set[str]:
 
 def _held(task: Task, data: Path, paths: list[Path]) -> set[str]:
     """The world's or the row's languages of which a file of several holds at least one example."""
-    known, names = labels(task, data), world(data).get("languages", task.languages)
-    return {lang for lang in names if any(True for _ in task.reader(paths, lang, known))}
+    key = task.name, *((path, path.stat().st_mtime_ns) for path in paths)
+    if key not in HELD:
+        known, names = labels(task, data), world(data).get("languages", task.languages)
+        HELD[key] = {lang for lang in names if any(True for _ in task.reader(paths, lang, known))}
+    return HELD[key]
 
 
 def labels(task: Task, data: Path) -> tuple[str, ...]:

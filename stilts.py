@@ -46,6 +46,7 @@ FILL_MASK = ("The capital of France is <mask>.", "La capitale de la France est <
              "Die Hauptstadt von Frankreich ist <mask>.", "Столица Франции — <mask>.",
              "法国的首都是<mask>。")
 EXPECTED = (UserError, NotFinite, OSError, torch.OutOfMemoryError)      # told in one line
+PREDICTION = ("max_length", "stride", "max_question", "max_answer")     # fields it needs, too
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -140,7 +141,9 @@ def check_given(given) -> None:
     if any(problems.values()):
         raise UserError("; ".join(what for what, is_wrong in problems.items() if is_wrong))
     given.seed = [int(seed) for seed in given.seed.split(",")]
-    given.layer = int(given.layer) if given.layer.isdecimal() else given.layer
+    number, centred = re.fullmatch(r"(\d*)(.*)", given.layer).groups()
+    given.layer = f"{int(number)}{centred}" if number and centred else int(number or 0) or centred
+    given.layer = given.layer or 0
     given.set = [(*name.rpartition(".")[::2], value) for name, _, value in pairs]
     for owner in {owner for owner, _, _ in given.set if owner}:
         tasks.get(owner)
@@ -267,25 +270,28 @@ def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[
     results = []
     for layer in range(1, weights.load_encoder(context.model)[0].num_layers + 1):
         given = argparse.Namespace(**vars(context.given) | {"layer": layer})
-        result = runs.run(arm, target, seed, replace(context, given=given))
-        results.append(result | {"inter": f"{arm}, block {layer}"})
+        results += [result | {"inter": f"{arm}, block {layer}"} for result in
+                    runs.run_until_sound(arm, target, seed, replace(context, given=given))]
     return results
 
 
 def check_runs(given, arms: list[str], targets: list[str], context: plan.Context) -> None:
     """Plan every run before the first begins, so that a mistake in the last costs nothing."""
-    used = set()
+    used, predicted = set(), set()
     for inter, target in itertools.product(arms, targets):
         stages = plan.plan_run(inter, target, given.seed[0], context)
         used |= {row for stage in stages for row in stage.values}
-        if target != "none":
-            task = runs.target_task(target, context)
-            used.add(task.name)
-            if given.layer and not task.search:
-                raise UserError(f"--layer is for retrieval, {target} is {task.kind}")
+        for stage in stages:
+            runs.stage_settings(stage)
+        task = runs.target_task(target, context) if target != "none" else None
+        if given.layer and (task is None or not task.search or task.train_on):
+            raise UserError(f"--layer is for retrieval that is not trained, not for {target}")
+        if task:
+            predicted.add(task.name)
             runs.describe_run(inter, target, given.seed[0], stages, context)
     for owner, name, _ in given.set:
-        if owner and owner not in used:
+        is_used = owner in used or owner in predicted and name in PREDICTION
+        if owner and not is_used:
             raise UserError(f"--set {owner}.{name}: no stage here has the values of {owner}")
 
 

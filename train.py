@@ -270,7 +270,9 @@ def dev_scores(setup: Setup, poll) -> tuple[dict[str, float], dict[str, str]]:
 
 def flat_losses(parts: dict[str, Part], journal: Path) -> dict[str, str]:
     """Tasks whose training loss at the end (mean of the last quarter of the logged steps) is not
-    3 % below that at the beginning (the first tenth). Masked LM goes on from its pretraining."""
+    3 % below that at the beginning (the first tenth). About a hundred steps of a stage are logged;
+    of a task with fewer than 40 of them nothing is told, which in mixtures is most of them, nor of
+    masked LM, which goes on from its pretraining."""
     rows = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
     flat = {}
     for name in [name for name, part in parts.items() if part.task.kind != "mlm"]:

@@ -20,7 +20,9 @@ chosen      for each target the best of the arms, by English dev (as the best st
 layers      retrieval: arm against baseline at each layer of which both have runs (--layer N, or Nc
             with centred vectors): a gain that centring takes away is one of isotropy.
 
-Split "dev" means each target's dev set in all languages or, where there is none, its only one.
+All seeds of a folder count, restarted ones where both arms have them; where runs are degenerate the
+mean is told without them, too. Split "dev" means each target's dev set in all languages or, where
+there is none, its only one.
 """
 
 import argparse
@@ -286,6 +288,10 @@ def cells(row: dict) -> list[str]:
         measured = (f"{answer.value:+.2f} ({answer.both.low:+.2f} to {answer.both.high:+.2f}); "
                     f"seeds {values}; {answer.clusters:,} units, "
                     f"detectable {answer.detectable:.2f}")
+        failed = len(answer.by_seed) - len(answer.sound)
+        if failed:
+            without = f"{mean(answer.sound):+.2f}" if answer.sound else "nothing"
+            measured += f"; \u2020 {failed} seeds with degenerate runs, without them {without}"
     return [row["claim"], row["split"], row["label"], measured, paper, row["verdict"], row["holds"]]
 
 

@@ -8,8 +8,8 @@ Stored predictions are scored again, nothing is trained. A gain is a run's score
 baseline's of the same target, split, seed and layer; an arm's is the mean over targets. The first
 convention is XTREME's (on each target's own split: its row's eval_split); each of the others
 changes it in one place and is set beside it on the same targets, seeds and, between splits,
-languages. Worlds, encoders, limited and whole runs are never mixed. A run whose answers in English
-are all the same is degenerate.
+languages. Worlds, encoders, limited and whole runs are never mixed. What is degenerate was judged
+on English dev in training.
 """
 
 import argparse
@@ -55,7 +55,9 @@ def collect(folders: list[Path]) -> dict[tuple, list[Run]]:
     evaluation.rescore raises.
     """
     groups = {}
-    for path in sorted({path.parent for top in folders for path in top.rglob("metrics.json")}):
+    found = {path.parent for top in folders for path in top.rglob("metrics.json")
+             if "controls" not in path.relative_to(top).parts}      # the toy world's --controls
+    for path in sorted(found):
         if not (path / "DONE").exists():
             print(f"{path}: not finished, left out", file=sys.stderr)
             continue
@@ -70,12 +72,13 @@ def collect(folders: list[Path]) -> dict[tuple, list[Run]]:
 
 def read_finished(path: Path) -> tuple[tuple, Run]:
     recorded, (_, config) = evaluation.rescore(path), evaluation.read_run(path)
-    key, world = config["key"], splits.world(Path(config["paths"]["data"]))
+    task, key = tasks.get(recorded["task"]), config["key"]
+    world = splits.world(Path(config["paths"]["data"]))
     languages = {lang: values for lang, values in recorded["languages"].items() if values["labels"]}
     return (world.get("notice", world["world"]), recorded["limited"], key.get("weights")), Run(
-        path, tasks.get(recorded["task"]), recorded["inter"], recorded["target"], recorded["seed"],
+        path, task, recorded["inter"], recorded["target"], recorded["seed"],
         recorded["split"], key.get("layer", 0), world["english"], recorded["degenerate"], languages,
-        (key.get("gold"), key.get("row")))
+        (key.get("gold"), key.get("row"), evaluation.target_training(task, config)))
 
 
 def check_pair(one: Run, other: Run) -> None:
@@ -83,7 +86,7 @@ def check_pair(one: Run, other: Run) -> None:
     if (one.target, one.split) != (other.target, other.split):
         return
     if one.same != other.same:
-        raise UserError(f"other gold or row values than {one.path}", other.path)
+        raise UserError(f"other gold, row values or training than {one.path}", other.path)
     if (one.arm, one.seed, one.layer) == (other.arm, other.seed, other.layer):
         raise UserError(f"the same run as {one.path}", other.path)
 

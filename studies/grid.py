@@ -14,6 +14,7 @@ process dies; what another one has locked is left for later. A run that fails st
 
 import argparse
 import json
+import os
 import re
 import time
 import traceback
@@ -69,6 +70,8 @@ def parse(arguments):
     if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
         raise UserError(f"--shard {own.shard}: expected I/N with I from 1 to N, as in 2/4")
     own.shard = int(shard[1]), int(shard[2])
+    if os.environ.get("WORLD_SIZE", "1") != "1" or given.controls or given.missing:
+        raise UserError("a grid is no command for torchrun (--shard), --controls or --missing")
     if not given.target or given.target == "none" or given.layer == "all":
         raise UserError("a grid wants --target with tasks, and --layer with one number")
     return own, given
@@ -131,7 +134,8 @@ def estimate_lines(stages: list[plan.Stage], context: plan.Context) -> list[str]
     """Steps and, where a stage of the same settings has been trained for a while, training time."""
     alike = {}
     for stage in stages:
-        alike.setdefault((stage.names, plan.digest(stage.values, stage.files)), []).append(stage)
+        settings = plan.digest(stage.members, stage.values, stage.files)
+        alike.setdefault((stage.names, settings), []).append(stage)
     tokenizer = data.Tokenizer(weights.load_encoder(context.model)[2])
     lines, total, unknown = [], 0.0, 0
     for (names, _), group in alike.items():

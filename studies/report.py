@@ -325,7 +325,7 @@ def long_table(grid: Grid) -> str:
             continue
         record, key = run.record, run.config["key"]
         for lang, values in record["languages"].items():
-            measured = {k: v for k, v in values.items() if k not in ("n", "labels", "degenerate")}
+            measured = {k: v for k, v in values.items() if k not in ("n", "labels")}
             for name, value in measured.items():
                 writer.writerow([
                     arm, target, seed, record["split"], lang, name, value, values["n"],

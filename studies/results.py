@@ -274,11 +274,17 @@ def cluster_table(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     return middle + sums * (len(sizes) / len(groups))
 
 
+def training_of(run: Run) -> list[dict]:
+    return evaluation.target_training(run.task, run.config)
+
+
 def check_alike(pairs: list[tuple[Run, Run]]) -> None:
     first = pairs[0][0]
     for run in (run for pair in pairs for run in pair):
         other = [name for name in ALIKE
                  if run.config["key"].get(name) != first.config["key"].get(name)]
+        if not other and training_of(run) != training_of(first):
+            other = ["training of the target"]
         if other:
             raise UserError(f"cannot be compared with {first.folder.name}: another "
                             f"{', '.join(other)}", run.folder)

@@ -156,7 +156,7 @@ def test_what_is_wrong_is_one_line(tmp_path, data, capsys):
     (again / "DONE").unlink()
     assert "with English" in report(capsys, tmp_path)       # unfinished: left out
     plant_run(tmp_path / "b", data, "x", "xnli", xnli("x"), seed=2, gold="other")
-    assert "other gold or row values than" in error(capsys, "conventions", tmp_path)
+    assert "other gold, row values or training than" in error(capsys, "conventions", tmp_path)
     alone = plant_run(tmp_path / "c", data, "x", "xnli", xnli("x"))
     assert "no run has a baseline" in report(capsys, tmp_path / "c")
     (alone / "predictions/xnli/test-de.tsv").write_text(LABELS[0] + "\n" * 12)

@@ -1,14 +1,18 @@
 """Plans: the notation of arms and targets, training languages, what decides a stage's key."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+import model
 import plan
 import runs
 import splits
 import stilts
 import tasks
+import weights
 from conftest import ROOT
 from files import UserError
 
@@ -76,7 +80,6 @@ def test_keys_depend_on_what_is_trained_and_on_nothing_else(context):
     every += [keys("none", "panx", 2)[0], keys("squad", "panx")[1]]
     assert len(set(every)) == len(every)
     assert keys("none", "tatoeba") == []
-    assert keys("none", "xquad") == keys("none", "mlqa")       # the same training for two targets
     with pytest.raises(UserError, match="is not trained"):
         keys("none", "tatoeba@toy-lex")
 
@@ -102,6 +105,36 @@ def test_translated_files_are_found_in_their_published_places(tmp_path):
         assert [str(path) for path in splits.find(row, tmp_path, "train", "de")] == [
             str(tmp_path / place)]
         assert splits.find(row, tmp_path, "train", "en") == []
+
+
+def test_a_targets_second_stage_goes_on_with_the_head_of_its_first(context, monkeypatch):
+    first, second = plan.plan_run("none", "xcopa", 1, context)
+    assert (first.names, second.names) == ("siqa", "copa") and second.goes_on and not first.goes_on
+    _, alone = plan.plan_run("siqa", "copa", 1, context)
+    assert not alone.goes_on and alone.key != second.key
+    trained = model.make_head("multiple_choice", weights.load_encoder(context.model)[0], 0, seed=7)
+    monkeypatch.setattr(weights, "load_head", lambda folder, kind: trained.state_dict())
+    part = SimpleNamespace(task=tasks.get("copa"), labels=())
+    for stage, is_same in ((second, True), (alone, False)):
+        head = runs.build_model(stage, {"copa": part}, context.model, context).heads["copa"]
+        same = [torch.equal(a, b) for a, b in zip(head.parameters(), trained.parameters())]
+        assert all(same) == is_same
+
+
+def test_retrieval_depends_on_what_one_forward_pass_holds(context):
+    def keys(target, tokens):
+        other = replace(context, hardware=replace(context.hardware, micro_tokens=tokens))
+        return [stage.key for stage in plan.plan_run("none", target, 1, other)]
+
+    assert keys("lareqa", 256) != keys("lareqa", 4096) and keys("panx", 256) == keys("panx", 4096)
+
+
+def test_a_setting_in_two_spellings_is_one(context):
+    def key(*settings):
+        given = SimpleNamespace(**vars(context.given) | {"set": list(settings)})
+        return plan.plan_run("none", "panx", 1, replace(context, given=given))[0].key
+
+    assert key(("panx", "epochs", "8")) == key() and key(("panx", "epochs", "9")) != key()
 
 
 def test_a_degenerate_run_is_restarted_with_seeds_nobody_asked_for(monkeypatch):

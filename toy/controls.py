@@ -296,7 +296,8 @@ def show(inter: str, target: str, given, context) -> str:
     split = given.split or task.eval_split
     seeds = ",".join(map(str, given.seed))
     if given.controls:
-        settings = [f"{owner}.{name}={value}".lstrip(".") for owner, name, value in given.set]
+        settings = [f"{owner}.{name}={value}".lstrip(".") for owner, name, value in given.set
+                    if owner in ("", task.name, *task.train_on)]
         rows = trained(inter, target, seeds, context.out, context.data, context.model, settings)
         rows += guesses(task.name, context.data)
         title = "Controls, run now"
