@@ -262,15 +262,17 @@ def fingerprint(folder: Path) -> str:
 
 
 def record(out: Path, seeds: str) -> None:
-    """Run everything on toy/ and write controls.json."""
+    """Run everything on toy/ and write controls.json, after each target what there is so far."""
     rows, data, model = [], HERE / "data", HERE / "encoder"
-    for target in (*TARGETS, *MORE_TARGETS):
+    for target in (*TARGETS, *MORE_TARGETS, *ALONE):
+        arm = "none" if target in ALONE else "squad"
         some = seeds if target in TARGETS else seeds.split(",")[0]
-        run("squad", target, some, out, data, model)
-        rows += trained("squad", target, some, out, data, model) + guesses(target, data)
-    for target in ALONE:
-        rows += trained("none", target, seeds.split(",")[0], out, data, model)
-        rows += guesses(target, data)
+        run(arm, target, some, out, data, model)
+        rows += trained(arm, target, some, out, data, model) + guesses(target, data)
+        write_record(rows)
+
+
+def write_record(rows: list[dict]) -> None:
     lines = ",\n".join(json.dumps(slim(row), ensure_ascii=False) for row in rows)
     head = json.dumps({"date": time.strftime("%Y-%m-%d"), "fingerprint": fingerprint(HERE),
                        "inter": "squad"})
