@@ -23,8 +23,8 @@ class Order:
     A permutation per epoch; chunks of 50 batches sorted by length (for padded attention); batch
     order shuffled; the last batch is short, never dropped. Items of several languages (language:
     its number for each item) are drawn with p ~ n ** alpha: an epoch has as many items as there
-    are, of each language its share, in turn from permutations of its own. alpha 1 is the plain
-    concatenation.
+    are, of each language its share, in turn from permutations of its own. One language, or alpha
+    1, is plain concatenation.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, name: str,
@@ -33,8 +33,9 @@ class Order:
         self.per_epoch = -(-len(lengths) // batch_size)
         self.epoch, self.batches = -1, []
         self.languages = []                    # items of each, and how many of them an epoch takes
-        if language is not None and alpha != 1:
-            members = [np.flatnonzero(language == number) for number in np.unique(language)]
+        numbers = np.unique(language) if language is not None and alpha != 1 else ()
+        if len(numbers) > 1:
+            members = [np.flatnonzero(language == number) for number in numbers]
             self.languages = [*zip(members, shares([len(m) for m in members], alpha))]
 
     def __call__(self, k: int) -> np.ndarray:

@@ -362,6 +362,8 @@ def test_languages_are_drawn_with_their_share_and_in_turn():
     plain = draws.Order(lengths, 8, 1, "ner")
     together = draws.Order(lengths, 8, 1, "ner", language, alpha=1.0)
     assert [plain(k).tolist() for k in range(200)] == [together(k).tolist() for k in range(200)]
+    alone = draws.Order(lengths, 8, 1, "ner", np.zeros(1000, int), alpha=0.5)
+    assert [plain(k).tolist() for k in range(200)] == [alone(k).tolist() for k in range(200)]
 
 
 @pytest.mark.parametrize("sizes", [[5], [1, 1], [1000, 1], [900, 90, 10], [7, 7, 7, 8]])
