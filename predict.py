@@ -35,6 +35,9 @@ class Hardware:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
 
+CPU = Hardware(torch.device("cpu"), None, 2048)
+
+
 # ------------------------------------------------------------------------------ run the model
 
 
@@ -224,19 +227,24 @@ def search_pairs(load, encode, split: str, languages: list[str]):
         yield lang, answer_queries(examples, (examples[sides["candidate"][row]].id for row in best))
 
 
-def search_mining(load, encode, split: str, languages: list[str], is_bf16: bool = False):
+def search_mining(load, encode, split: str, languages: list[str], hardware: Hardware = CPU):
     """The mined partner of a query, None where its score is below the threshold. The threshold is
-    chosen on the language's dev split (BUCC's sample is for that), whose gold is needed."""
+    chosen on the language's dev split (BUCC's sample is for that), whose gold is needed. Products
+    in bfloat16, if that is the hardware's type, are scored again in float32 where they are best."""
+    def mine(examples):
+        return search.mine_sentences(examples, encode(examples), hardware.dtype is torch.bfloat16,
+                                     device=hardware.device)
+
     for lang in languages:
         dev = load("dev", lang)
         if any(e.gold is None for e in dev):
             raise UserError(f"the dev split of {lang} has no gold to choose the threshold on")
-        scores = search.mine_sentences(dev, encode(dev), is_bf16)
+        scores = mine(dev)
         golds = {(e.id, gold) for e in dev if e.side == "query" for gold in e.gold}
         threshold, examples = search.best_threshold(scores, golds), dev
         if split != "dev":
             examples = load(split, lang)
-            scores = search.mine_sentences(examples, encode(examples), is_bf16)
+            scores = mine(examples)
         found = dict(pair for pair, score in scores.items() if score >= threshold)
         yield lang, [found.get(e.id) if e.side == "query" else None for e in examples]
 
@@ -279,12 +287,12 @@ SEARCH = {"pairs": search_pairs, "mining": search_mining, "ranked": search_ranke
 
 
 def answer_languages(task, load, predict_examples, split: str, languages: list[str],
-                     is_bf16: bool = False):
+                     hardware: Hardware = CPU):
     """Yield (language, answers) of a whole evaluation. load(split, lang) -> examples;
-    predict_examples(examples) -> what predict() gives; is_bf16: mine with products in bfloat16,
-    the best ones scored again in float32."""
+    predict_examples(examples) -> what predict() gives; hardware: where pairs are mined, and with
+    which type of products."""
     if task.search == "mining":
-        yield from search_mining(load, predict_examples, split, languages, is_bf16)
+        yield from search_mining(load, predict_examples, split, languages, hardware)
     elif task.search:
         yield from SEARCH[task.search](load, predict_examples, split, languages)
     else:

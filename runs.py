@@ -447,7 +447,7 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
         return predict.centred(examples, answers) if str(layer).endswith("c") else answers
 
     for lang, answers in predict.answer_languages(
-            task, load, answer, split, missing, context.hardware.dtype is torch.bfloat16):
+            task, load, answer, split, missing, context.hardware):
         if ranks.rank() == 0:
             text = submission.format_answers(task.form, load(split, lang), answers)
             paths[lang].parent.mkdir(parents=True, exist_ok=True)

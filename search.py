@@ -121,21 +121,24 @@ def score_again(rows: torch.Tensor, others: torch.Tensor, numbers: torch.Tensor,
     return best.values, numbers.gather(1, best.indices)
 
 
-def mine(queries: np.ndarray, candidates: np.ndarray, is_bf16: bool = False, center: bool = False
-         ) -> list[tuple[float, int, int]]:
+def mine(queries: np.ndarray, candidates: np.ndarray, is_bf16: bool = False, center: bool = False,
+         device: torch.device | str = "cpu") -> list[tuple[float, int, int]]:
     """(score, query, candidate) of the best one-to-one pairs, by falling score (all above 0).
 
     As mine_bitext of XTREME's utils_retrieve.py with mode mine, retrieval max, margin ratio: a
     pair's cosine over the mean cosine of both sides' NEIGHBOURS nearest. Every row's best partner
     is a pair; of all pairs, from the best on, those are kept whose sides are both still free.
-    center: whichever side asks is moved to the other's mean (its --use_shift_embeds).
+    center: whichever side asks is moved to the other's mean (its --use_shift_embeds). device: where
+    the products are computed; it holds both sides' vectors.
     """
-    x, y = (torch.from_numpy(unit(np.asarray(side, np.float32))) for side in (queries, candidates))
-    (x_near, x_of), (y_near, y_of) = neighbours(x, y, NEIGHBOURS, is_bf16)
+    x, y = (torch.from_numpy(unit(np.asarray(side, np.float32))).to(device)
+            for side in (queries, candidates))
+    forward, backward = neighbours(x, y, NEIGHBOURS, is_bf16)
     if center:
         shift = y.mean(0) - x.mean(0)
-        (x_near, x_of), _ = neighbours(x + shift, y, NEIGHBOURS, is_bf16)
-        _, (y_near, y_of) = neighbours(x, y - shift, NEIGHBOURS, is_bf16)
+        forward, _ = neighbours(x + shift, y, NEIGHBOURS, is_bf16)
+        _, backward = neighbours(x, y - shift, NEIGHBOURS, is_bf16)
+    (x_near, x_of), (y_near, y_of) = (map(torch.Tensor.cpu, side) for side in (forward, backward))
     x_mean, y_mean = x_near.mean(1), y_near.mean(1)
     x_best = (x_near / ((x_mean[:, None] + y_mean[x_of]) / 2)).max(1)
     y_best = (y_near / ((y_mean[:, None] + x_mean[y_of]) / 2)).max(1)
@@ -152,8 +155,8 @@ def mine(queries: np.ndarray, candidates: np.ndarray, is_bf16: bool = False, cen
     return pairs
 
 
-def mine_sentences(examples: list, vectors: np.ndarray, is_bf16: bool = False, center: bool = False
-                   ) -> dict[tuple[str, str], float]:
+def mine_sentences(examples: list, vectors: np.ndarray, is_bf16: bool = False, center: bool = False,
+                   device: torch.device | str = "cpu") -> dict[tuple[str, str], float]:
     """(query's id, candidate's id) -> score, by falling score, of the sentences of a BUCC split.
 
     Equal sentences of a side are searched as one (with the last one's vector), and since their id
@@ -161,7 +164,7 @@ def mine_sentences(examples: list, vectors: np.ndarray, is_bf16: bool = False, c
     """
     (x_rows, x_single), (y_rows, y_single) = (
         different_texts(examples, side) for side in ("query", "candidate"))
-    pairs = mine(vectors[x_rows], vectors[y_rows], is_bf16, center)
+    pairs = mine(vectors[x_rows], vectors[y_rows], is_bf16, center, device)
     return {(examples[x_rows[a]].id, examples[y_rows[b]].id): score for score, a, b in pairs
             if x_single[a] and y_single[b]}
 

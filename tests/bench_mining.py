@@ -2,12 +2,13 @@
 
     taskset -c 1 python tests/bench_mining.py [--queries 4000] [--candidates 40000] [--rounds 3]
     python tests/bench_mining.py --memory --queries 100000 --candidates 100000
+    python tests/bench_mining.py --memory --queries 400000 --candidates 400000 --device cuda [--bf16]
 
 Sides, interleaved: two exact searches of faiss (IndexFlatIP, as XTREME's mine_bitext), ours in
 float32, ours in bfloat16 with float32 re-scoring. Random unit vectors of width 1024, of which a
 tenth of the queries have a near copy. Process CPU time, medians. Needs faiss-cpu. With --memory the
-whole of search.mine runs alone (no faiss): its time, the peak of its memory, and how many of the
-near copies are among its pairs. Linux only.
+whole of search.mine runs alone (no faiss): its time, the peak of its memory (and of the device's),
+and how many of the near copies are among its pairs. Linux only.
 """
 
 import argparse
@@ -52,10 +53,11 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def mine_alone(x: torch.Tensor, y: torch.Tensor) -> None:
+def mine_alone(x: torch.Tensor, y: torch.Tensor, device: str, is_bf16: bool) -> None:
     """Time and peak memory of mining; the peak counts what generating the vectors took, too."""
+    torch.zeros(1, device=device)
     before, begin, elapsed = resident(), time.process_time(), time.monotonic()
-    pairs = search.mine(x.numpy(), y.numpy())
+    pairs = search.mine(x.numpy(), y.numpy(), is_bf16, device=device)
     spent, elapsed = time.process_time() - begin, time.monotonic() - elapsed
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = sum(a % 10 == 0 and b == a // 10 for _, a, b in pairs)
@@ -63,6 +65,9 @@ def mine_alone(x: torch.Tensor, y: torch.Tensor) -> None:
           f"{peak / 1e6:,.0f} MB, {(peak - before) / 1e6:,.0f} MB above the interpreter and the "
           f"vectors ({(x.nbytes + y.nbytes) / 1e6:,.0f} MB; all similarities would be "
           f"{4 * len(x) * len(y) / 1e6:,.0f} MB); {found:,} of {len(x[::10]):,} near copies found")
+    if device != "cpu":
+        print(f"{torch.cuda.get_device_name()}, {'bf16' if is_bf16 else 'fp32'}: peak "
+              f"{torch.cuda.max_memory_allocated() / 1e6:,.0f} MB of the device's memory")
 
 
 def main() -> None:
@@ -71,11 +76,13 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="with --memory: bf16, re-scored in fp32")
     given = parser.parse_args()
     torch.set_num_threads(1)
     x, y = planted(given.queries, given.candidates)
     if given.memory:
-        mine_alone(x, y)
+        mine_alone(x, y, given.device, given.bf16)
         return
     import faiss
     faiss.omp_set_num_threads(1)

@@ -159,8 +159,8 @@ def draw(f: data.Features, batches: int, size: int = 8) -> tuple[np.ndarray, np.
         return lengths[items].mean(), lengths[items].mean() / lengths[items].max(1).mean()
 
     typical = facts(rng.permutation(count)[:count // size * size].reshape(-1, size))
-    draws = [rng.permutation(count)[:batches * size].reshape(batches, size) for _ in range(500)]
-    mixed = min(draws, key=lambda items: np.abs(np.divide(facts(items), typical) - 1).sum())
+    tries = [rng.permutation(count)[:batches * size].reshape(batches, size) for _ in range(500)]
+    mixed = min(tries, key=lambda items: np.abs(np.divide(facts(items), typical) - 1).sum())
     pool = rng.permutation(count)[:50 * size]
     pool = pool[np.argsort(lengths[pool], kind="stable")].reshape(50, size)
     grouped = pool[((np.arange(batches) + 0.5) * 50 / batches).astype(int)]

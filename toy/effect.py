@@ -18,7 +18,6 @@ from statistics import mean, stdev
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-import torch  # noqa: E402
 
 import eval as evaluation  # noqa: E402
 import predict  # noqa: E402
@@ -96,7 +95,6 @@ def by_layer(data: Path, model: Path, runs: Path, seeds: str) -> list[dict]:
             config = read_json(runs / f"toy--{arm}--{QA}--s{seed}" / "config.json")
             folders.append((arm, seed, runs / "stages" / config["key"]["stages"][0] / "best"))
     task = replace(tasks.get(RETRIEVAL), **read_json(data.parent / "recipe.json")[RETRIEVAL])
-    hardware = predict.Hardware(torch.device("cpu"), None, 2048)
     rows = []
 
     def load(split, lang):
@@ -108,7 +106,7 @@ def by_layer(data: Path, model: Path, runs: Path, seeds: str) -> list[dict]:
             languages = {}
             answered = predict.answer_languages(
                 task, load, lambda examples: predict.predict(
-                    encoder, "", task, examples, tokenizer, (), hardware, layer),
+                    encoder, "", task, examples, tokenizer, (), predict.CPU, layer),
                 task.eval_split, splits.languages(task, data, task.eval_split))
             for lang, answers in answered:
                 values = metrics.score(task.metric, load(task.eval_split, lang), answers, lang)
