@@ -10,7 +10,7 @@ Letters: P pieces of the pool, S sequences, E examples, N tokens of a batch, B i
 import hashlib
 import sys
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,14 +164,14 @@ def featurize(task, examples: list, tokenizer: Tokenizer, labels=(), train=False
 
 def unique_texts(texts) -> tuple[list[str], np.ndarray]:
     """Distinct texts in order of appearance, and which of them each text is."""
-    place = {}
-    index = np.fromiter((place.setdefault(text, len(place)) for text in texts), np.int64)
-    return list(place), index
+    texts = list(texts)
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return list(place), np.fromiter(map(place.__getitem__, texts), np.int64, len(texts))
 
 
 def pool(tokenizer: Tokenizer, *columns):
     """Encode columns of texts, each distinct text once -> pool ids, [S, 2] slices per column."""
-    texts, index = unique_texts(t for column in columns for t in column)
+    texts, index = unique_texts(chain.from_iterable(columns))
     encoded = tokenizer.encode(texts)
     slices = np.stack([encoded.bounds[index], encoded.bounds[index + 1]], 1).astype(np.int32)
     return encoded.ids, np.split(slices, np.cumsum([len(c) for c in columns])[:-1])
@@ -180,7 +180,7 @@ def pool(tokenizer: Tokenizer, *columns):
 def numbers(golds, labels) -> np.ndarray:
     """Label names -> class numbers; -1 (not counted) where there is none."""
     known = {label: i for i, label in enumerate(labels)}
-    return np.fromiter((known.get(gold, -1) for gold in golds), np.int64)
+    return np.fromiter(map(known.get, golds, repeat(-1)), np.int64)
 
 
 def featurize_pairs(task, examples, tokenizer, labels, train):
