@@ -58,13 +58,15 @@ def read_pairs(text: str) -> set[tuple[str, ...]]:
 
 
 def read_rankings(text: str, path) -> dict[str, list[str]]:
-    """{query's id: [id, ...]}: rankings or, in a gold file, right answers. A string stands for the
-    list of its characters, as in the official script."""
+    """{query's id: [id, ...]}: rankings or, in a gold file, right answers. As in the official
+    script a string stands for the list of its characters, and what is no string equals no id: it
+    comes as None."""
     given = read_object(text, path)
     for name, ranked in given.items():
-        if type(ranked) not in (list, str) or not all(isinstance(one, str) for one in ranked):
+        if type(ranked) not in (list, str):
             raise UserError(f"the answer to {name!r} is no list of ids", path)
-    return {name: list(ranked) for name, ranked in given.items()}
+    return {name: [one if isinstance(one, str) else None for one in ranked]
+            for name, ranked in given.items()}
 
 
 def read_object(text: str, path, line=None) -> dict:

@@ -204,6 +204,33 @@ def test_squad_v2_thresholds():
         metrics.squad_v2(examples, ["x", "y", "w"], {"q1": 0.1})
 
 
+def test_squad_v2_counts_an_id_once():
+    """evaluate-v2.0.py keeps scores under their ids: the last question of an id is what stays."""
+    examples = [question([], 1), question(["x"], 1), question([], 2)]
+    found = metrics.squad_v2(examples, ["x", "x", ""])
+    assert (found["total"], found["exact"], found["NoAns_total"]) == (2, 100, 1)
+
+
+def test_the_list_of_answers_decides_what_is_unanswerable():
+    qa = {"id": "q1", "question": "q", "is_impossible": True}
+    for answers, expected in ([], ()), ([{"text": "x", "answer_start": 0}], (("x", 0),)):
+        data = [{"paragraphs": [{"context": "x", "qas": [qa | {"answers": answers}]}]}]
+        assert next(parse_squad(data, "FILE")).answers == expected
+    data = [{"paragraphs": [{"context": "x", "qas": [qa]}]}]
+    assert next(parse_squad(data, "FILE")).answers == ()
+
+
+def test_what_is_no_id_is_a_wrong_answer_and_no_gold():
+    read = submission.read_rankings
+    gold = {"a": ["Q1"], "b": ["3"]}
+    given = read('{"a": [null, ["Q1"], "Q1"], "b": [3]}', "FILE")
+    assert metrics.mewslix_map20(gold, given) == {"map@20": pytest.approx(100 / 3 / 2)}
+    with pytest.raises(UserError, match="'a' has no gold"):
+        metrics.mewslix_map20(read('{"a": [1]}', "FILE"), {})
+    with pytest.raises(UserError, match="no list"):
+        read('{"a": {"Q1": 1}}', "FILE")
+
+
 def test_nearest():
     candidates = np.array([[3, 0], [0, 1], [0, 1], [0, 0]])
     queries = np.array([[1, 0.1], [0.1, 0.9], [-1, -1]])
