@@ -182,19 +182,34 @@ def parse_answers(form: str, text: str, examples: list, path=None) -> list:
     return answers
 
 
-def format_answers(form: str, examples: list, answers: list) -> str:
+def check_offered(form: str, examples: list, answers: list, labels) -> None:
+    """Raises UserError for an answer that was not to choose from: no label of these (where there
+    are any), no ending of its question; or an id that stands twice in a ranking, whose candidates
+    are those of all languages."""
+    known = set(labels)
+    for example, answer in zip(examples, answers):
+        given = (answer or ()) if form in ("tagging", "ranked") else (answer,)
+        offered = range(len(example.endings)) if form == "multiple_choice" else known
+        strange = [one for one in given if offered and one not in offered]
+        if strange or form == "ranked" and len(set(given)) < len(given):
+            what = f"{strange[0]!r} was not to choose from" if strange else "an id stands twice"
+            raise UserError(f"the answer to example {example.row}: {what}")
+
+
+def format_answers(form: str, examples: list, answers: list, labels=()) -> str:
     """The text of a file that XTREME's evaluate.py scores: one label a line; one tag a line and a
     blank line after each sentence; {question id: answer}; {"label": n} a line for multiple choice;
     a candidate's id a line for Tatoeba (rows, counted from 0), two ids for BUCC, {id: ranking} for
     Mewsli-X.
 
     Raises UserError unless the text reads back as the same answers: one for each example and word,
-    ids unique, no label that strip() or a line end would change.
+    ids unique, no label that strip() or a line end would change, none but of `labels` if given.
     """
     check_count("examples and answers", len(examples), len(answers))
     for example, answer in zip(examples, answers):
         if answer is None and form != "mining" and getattr(example, "side", "query") == "query":
             raise UserError(f"example {example.row} has no answer")
+    check_offered(form, examples, answers, labels)
     text = FORMAT[form](examples, answers)
     if parse_answers(form, text, examples) != answers:
         raise UserError(f"a {form} answer does not fit in one line (blanks or line ends in it)")

@@ -308,11 +308,40 @@ def test_prediction_file_may_hold_other_questions():
         ("pairs", ["1", None, None, None]),
         ("pairs", ["1", "7", None, None]),
         ("pairs", ["1", "0"]),
+        ("pairs", ["1", "0", "1", None]),
+        ("multiple_choice", [2, 0]),
+        ("multiple_choice", [-1, 0]),
+        ("multiple_choice", ["1", 0]),
+        ("multiple_choice", [1]),
+        ("span", ["x", 7, "y"]),
+        ("span", ["x", "y"]),
+        ("tagging", [("O", "O", "B-LOC\n"), ("O",)]),
+        ("mining", ["en-3", None, None, None]),
+        ("mining", ["de-2", None, None, None]),
+        ("mining", ["en-1", None, "en-1", None]),
+        ("mining", ["en-1", None]),
+        ("ranked", [None, None]),
+        ("ranked", [("de_1_0", "de_1_0"), None]),
+        ("ranked", [("de_1_0",), ("de_1_0",)]),
+        ("ranked", [("de_1_0",)]),
     ],
 )
 def test_answers_that_no_file_can_hold(kind, answers):
     with pytest.raises(UserError):
         submission.format_answers(kind, EXAMPLES[kind], answers)
+
+
+@pytest.mark.parametrize("kind, answers", [
+    ("classification", ["neutral", "maybe", "neutral"]),
+    ("classification", ["neutral", "\ufeffneutral", "neutral"]),
+    ("tagging", [("O", "O", "B-XYZ"), ("O",)]),
+    ("tagging", [("O", "O", "O"), ("I-PER O",)]),
+])
+def test_labels_that_the_row_has_not_are_not_written(kind, answers):
+    assert submission.format_answers(kind, EXAMPLES[kind], answers)
+    with pytest.raises(UserError, match="was not to choose from"):
+        submission.format_answers(kind, EXAMPLES[kind], answers,
+                                  ("neutral", "not entailment", "O", "B-PER", "I-PER"))
 
 
 def test_repeated_ids_cannot_be_written():
