@@ -145,9 +145,11 @@ ROWS = (
         reader=readers.read_pairs, labels=NLI, train_on=("mnli",), eval_split="dev",
         files={
             "train": ("mnli/multinli_1.0_train.jsonl", "mnli/train.jsonl", "mnli/train.tsv",
-                      "xnli/XNLI-MT-1.0/multinli/multinli.train.{lang}.tsv"),
+                      "xnli/XNLI-MT-1.0/multinli/multinli.train.{lang}.tsv",
+                      "xtreme/xnli/train-{lang}.tsv", "xnli/train-{lang}.tsv"),
             "dev": ("mnli/multinli_1.0_dev_matched.jsonl", "mnli/val.jsonl",
-                    "mnli/dev_matched.tsv"),
+                    "mnli/dev_matched.tsv",  # then XTREME's choice: the English dev set of XNLI
+                    "xtreme/xnli/dev-{english}.tsv", "xnli/dev-{english}.tsv"),
         }, batch_size=24, epochs=2, max_length=256, recipe=PAPER,
         sizes="train 392,702, dev (matched) 9,815",
         source="Williams et al. 2018", licence="MultiNLI's own: OANC and others, free",

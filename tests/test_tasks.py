@@ -360,6 +360,39 @@ def test_plain_downloads_go_where_the_row_looks_for_them(plant, name, split, lan
         sorted(places.values()))
 
 
+XTREMES_FOLDER = {  # what its scripts leave below download/ -> row, split, language
+    "xnli/train-en.tsv": ("mnli", "train", "en"), "xnli/dev-en.tsv": ("mnli", "dev", "en"),
+    "xnli/dev-sw.tsv": ("xnli", "dev", "sw"), "xnli/test-zh.tsv": ("xnli", "test", "zh"),
+    "pawsx/train-en.tsv": ("pawsx", "train", "en"), "pawsx/test-ko.tsv": ("pawsx", "test", "ko"),
+    "udpos/train-en.tsv": ("udpos", "train", "en"), "udpos/test-wo.tsv": ("udpos", "test", "wo"),
+    "panx/train-en.tsv": ("panx", "train", "en"), "panx/test-qu.tsv": ("panx", "test", "qu"),
+    "squad/train-v1.1.json": ("squad", "train", "en"),
+    "squad/dev-v1.1.json": ("squad", "dev", "en"),
+    "xquad/xquad.ro.json": ("xquad", "test", "ro"),
+    "mlqa/MLQA_V1/dev/dev-context-hi-question-hi.json": ("mlqa", "dev", "hi"),
+    "mlqa/MLQA_V1/test/test-context-hi-question-hi.json": ("mlqa", "test", "hi"),
+    "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.en.train.json": ("tydiqa", "train", "en"),
+    "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.sw.dev.json": ("tydiqa", "test", "sw"),
+    "bucc2018/zh-en.dev.zh": ("bucc2018", "dev", "zh"),
+    "bucc2018/ru-en.test.ru": ("bucc2018", "test", "ru"),
+    "tatoeba/jv-en.jv": ("tatoeba", "test", "jv"), "xcopa/val-et.jsonl": ("xcopa", "dev", "et"),
+    "xcopa/test-qu.jsonl": ("xcopa", "test", "qu"), "xcopa/train-en.jsonl": ("copa", "train", "en"),
+    "xcopa/val-en.jsonl": ("copa", "dev", "en"),
+    "siqa/socialIQa_v1.4_trn.jsonl": ("siqa", "train", "en"),
+    "siqa/socialIQa_v1.4_dev.jsonl": ("siqa", "dev", "en"),
+    "lareqa/xquad-r/zh.json": ("lareqa", "test", "zh"),
+    "mewslix/wikinews_mentions/test-pl.jsonl": ("mewslix", "test", "pl"),
+}
+
+
+@pytest.mark.parametrize("name", XTREMES_FOLDER)
+def test_the_folder_that_xtremes_scripts_leave_is_a_data_folder(plant, name):
+    row, split, lang = XTREMES_FOLDER[name]
+    data = plant(name)
+    assert splits.find(TASKS[row], data, split, lang) == [data / name]
+    assert lang in splits.languages(TASKS[row], data, split)
+
+
 def test_archives_are_fetched_once_and_only_of_languages_that_lack():
     assert set(listing.downloads(TASKS["pawsx"], {"dev": ["de"], "test": []}).values()) == {
         "x-final.tar.gz"}
