@@ -229,9 +229,11 @@ def squad_v2(examples: list, answers: list, na_probs=None, na_prob_thresh=1.0) -
     and NoAns_ for questions with and without gold; with na_probs also the best_ ones.
 
     na_probs: question id -> a number that grows with the belief that there is no answer; above
-    na_prob_thresh the answer counts as none.
+    na_prob_thresh the answer counts as none. Of questions with the same id the last alone counts.
     """
     check_count("questions and answers", len(examples), len(answers))
+    last = {example.id: number for number, example in enumerate(examples)}.values()
+    examples, answers = [examples[i] for i in last], [answers[i] for i in last]
     raw = [squad_v2_question(*pair) for pair in zip(examples, answers)]
     scores = [
         (float(not example.answers),) * 2 if declined(example, na_probs, na_prob_thresh) else score
@@ -308,7 +310,7 @@ def mewslix_map20(golds: dict[str, list[str]], answers: dict[str, list[str]]) ->
     answers, which makes it a mean reciprocal rank (utils_mewslix.py). No mentions give 0."""
     ranks = []
     for name, entities in golds.items():
-        if not entities:
+        if not entities or entities[0] is None:
             raise UserError(f"mention {name!r} has no gold entity (expected one)")
         top = answers.get(name, [])[:20]
         gold = entities[0].strip()

@@ -93,8 +93,8 @@ TYDIQA_WORDS = {"arabic": "ar", "bengali": "bn", "english": "en", "finnish": "fi
 def parse_squad(data, path) -> Iterator[Span]:
     """The questions of parsed SQuAD JSON, v1.1 or v2.0 (or a bare list of articles, as in XTREME).
 
-    Offsets are unchecked, plausible_answers ignored; `is_impossible` gives (), a missing `answers`
-    None. Raises UserError naming the question by its number.
+    Offsets are unchecked, plausible_answers ignored. Without `answers` there is no gold (None) or,
+    where `is_impossible`, no answer: (). Raises UserError naming the question by its number.
     """
     number = 0
     try:
@@ -110,10 +110,8 @@ def parse_squad(data, path) -> Iterator[Span]:
 
 
 def _answers(qa: dict) -> tuple[tuple[str, int], ...] | None:
-    if qa.get("is_impossible") is True:
-        return ()
     if "answers" not in qa:
-        return None
+        return () if qa.get("is_impossible") is True else None
     answers = get(qa, "answers", list)
     return tuple((get(one, "text", str), get(one, "answer_start", int)) for one in answers)
 

@@ -449,7 +449,7 @@ def predict_missing(folder: Path, task, split: str, languages, start: Path, trai
     for lang, answers in predict.answer_languages(
             task, load, answer, split, missing, context.hardware):
         if ranks.rank() == 0:
-            text = submission.format_answers(task.form, load(split, lang), answers)
+            text = submission.format_answers(task.form, load(split, lang), answers, labels)
             paths[lang].parent.mkdir(parents=True, exist_ok=True)
             write_file(paths[lang], text)
 

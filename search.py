@@ -186,7 +186,9 @@ def best_threshold(scores: dict[tuple[str, str], float], golds: set[tuple[str, s
     right, best, threshold = 0, 0.0, 0.0
     for count, pair in enumerate(order, start=1):
         right += pair in golds
-        f1 = 2 * right / (count + len(golds))
+        precision, recall = right / count, right / max(len(golds), 1)
+        # in this order, as the script does: rounding decides between cuts of equal F1
+        f1 = 2 * precision * recall / (precision + recall) if right else 0.0
         if f1 > best:
             following = scores[order[min(count, len(order) - 1)]]
             best, threshold = f1, (scores[pair] + following) / 2

@@ -359,8 +359,9 @@ def print_files(target: str, given, context) -> None:
     missing = [lang for lang in task.languages + task.xtreme_r if lang not in found]
     if missing and context.world["world"] == "real":
         print(f"  missing {' '.join(missing)}; expected {', '.join(task.files.get(split, ()))}")
-        for url, size, sha in task.urls:
-            print(f"    {url}  {size or 'size unknown'}  sha256 {sha or 'unknown'}")
+        for url in listing.downloads(task, {split: missing}):
+            size, sha = listing.published().get(url, ("size unknown", "unknown"))
+            print(f"    {url}  {size}  sha256 {sha}")
 
 
 def check_all(context: plan.Context) -> None:
@@ -400,7 +401,7 @@ def predict_file(given, context: plan.Context) -> None:
     depth = predict.depth_of(config["key"]["layer"], model.encoder)
     answers = predict.predict(model, head, task, examples, tokenizer, labels, context.hardware,
                                  depth)
-    print(submission.format_answers(task.form, examples, answers), end="")
+    print(submission.format_answers(task.form, examples, answers, labels), end="")
 
 
 def dispatch(given) -> None:

@@ -58,13 +58,15 @@ def read_pairs(text: str) -> set[tuple[str, ...]]:
 
 
 def read_rankings(text: str, path) -> dict[str, list[str]]:
-    """{query's id: [id, ...]}: rankings or, in a gold file, right answers. A string stands for the
-    list of its characters, as in the official script."""
+    """{query's id: [id, ...]}: rankings or, in a gold file, right answers. As in the official
+    script a string stands for the list of its characters, and what is no string equals no id: it
+    comes as None."""
     given = read_object(text, path)
     for name, ranked in given.items():
-        if type(ranked) not in (list, str) or not all(isinstance(one, str) for one in ranked):
+        if type(ranked) not in (list, str):
             raise UserError(f"the answer to {name!r} is no list of ids", path)
-    return {name: list(ranked) for name, ranked in given.items()}
+    return {name: [one if isinstance(one, str) else None for one in ranked]
+            for name, ranked in given.items()}
 
 
 def read_object(text: str, path, line=None) -> dict:
@@ -180,19 +182,34 @@ def parse_answers(form: str, text: str, examples: list, path=None) -> list:
     return answers
 
 
-def format_answers(form: str, examples: list, answers: list) -> str:
+def check_offered(form: str, examples: list, answers: list, labels) -> None:
+    """Raises UserError for an answer that was not to choose from: no label of these (where there
+    are any), no ending of its question; or an id that stands twice in a ranking, whose candidates
+    are those of all languages."""
+    known = set(labels)
+    for example, answer in zip(examples, answers):
+        given = (answer or ()) if form in ("tagging", "ranked") else (answer,)
+        offered = range(len(example.endings)) if form == "multiple_choice" else known
+        strange = [one for one in given if offered and one not in offered]
+        if strange or form == "ranked" and len(set(given)) < len(given):
+            what = f"{strange[0]!r} was not to choose from" if strange else "an id stands twice"
+            raise UserError(f"the answer to example {example.row}: {what}")
+
+
+def format_answers(form: str, examples: list, answers: list, labels=()) -> str:
     """The text of a file that XTREME's evaluate.py scores: one label a line; one tag a line and a
     blank line after each sentence; {question id: answer}; {"label": n} a line for multiple choice;
     a candidate's id a line for Tatoeba (rows, counted from 0), two ids for BUCC, {id: ranking} for
     Mewsli-X.
 
     Raises UserError unless the text reads back as the same answers: one for each example and word,
-    ids unique, no label that strip() or a line end would change.
+    ids unique, no label that strip() or a line end would change, none but of `labels` if given.
     """
     check_count("examples and answers", len(examples), len(answers))
     for example, answer in zip(examples, answers):
         if answer is None and form != "mining" and getattr(example, "side", "query") == "query":
             raise UserError(f"example {example.row} has no answer")
+    check_offered(form, examples, answers, labels)
     text = FORMAT[form](examples, answers)
     if parse_answers(form, text, examples) != answers:
         raise UserError(f"a {form} answer does not fit in one line (blanks or line ends in it)")

@@ -48,7 +48,7 @@ def read_panx(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples
                 lines += [] if len(tag) == 1 else [(number, "")]
             else:
                 word = token.partition(":")[2].strip()
-                lines.append((number, f"{word}\t{tag[0]}" if tag else ""))
+                lines.append((number, f"{word}\t{tag[0].strip()}" if tag else ""))
         yield from each_row([path], lambda path, lines=lines: _blocks(lines, path),
                             lambda _, block: _tagging([(n, line.split("\t")) for n, line in block],
                                                       labels))
@@ -56,7 +56,8 @@ def read_panx(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Examples
 
 
 def _blocks(lines, path) -> Iterator[tuple[int, list[tuple[int, str]]]]:
-    """(number, [(number, line), ...]) of each run of lines between blank lines."""
+    """(number, [(number, line), ...]) of each run of lines between blank lines. In treebanks one
+    blank line ends each sentence, and nothing else is let pass."""
     block, number = [], 0
     for number, line in lines:
         if line:
@@ -64,6 +65,8 @@ def _blocks(lines, path) -> Iterator[tuple[int, list[tuple[int, str]]]]:
         elif block:
             yield block[0][0], block
             block = []
+        elif path.suffix == ".conllu":
+            raise UserError("a blank line without a sentence before it", path, number)
     if block:  # XTREME's files end right after the last word, treebanks never
         if path.suffix == ".conllu":
             raise UserError("the file ends inside a sentence", path, number)

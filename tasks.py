@@ -56,7 +56,7 @@ class Task:
     sizes: str  # examples per split
     source: str
     licence: str
-    urls: tuple[tuple[str, int, str], ...] = ()  # (URL, bytes, sha256); 0 and "" where unknown
+    urls: tuple[str, ...] = ()  # downloads; {lang} and {code} as in files
 
     @property
     def form(self) -> str:
@@ -72,10 +72,9 @@ def each(splits: str, *patterns: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-def at(folder: str, *files: str) -> tuple[tuple[str, int, str], ...]:
-    """Downloads below one URL, each given as 'name bytes sha256' or, where unknown, as 'name'."""
-    rows = [(line.split() + ["0", ""])[:3] for line in files]
-    return tuple((folder + name, int(size), digest) for name, size, digest in rows)
+def at(folder: str, *names: str) -> tuple[str, ...]:
+    """Downloads below one URL; downloads.tsv has the bytes and sha256 of those that are known."""
+    return tuple(folder + name for name in names)
 
 
 PAPER = "batch, epochs: Phang et al. 2020, appendix (remembered); length: jiant's scripts"
@@ -101,6 +100,9 @@ LASER = dict(pair.split("=") for pair in (
     "nl=nld pl=pol pt=por ro=ron ru=rus sw=swh ta=tam te=tel th=tha tl=tgl tr=tur uk=ukr ur=urd "
     "vi=vie zh=cmn").split())
 
+TREEBANKS = at("https://lindat.mff.cuni.cz/repository/xmlui/bitstream/handle/11234/",
+               "1-3105/ud-treebanks-v2.5.tgz", "1-3424/ud-treebanks-v2.7.tgz")
+
 LAREQA = Task(
     name="lareqa", kind="retrieval", search="ranked", group="retrieval", metric="lareqa_map20",
     parallel=True,
@@ -111,7 +113,8 @@ LAREQA = Task(
     batch_size=16, epochs=3, max_length=352, recipe=XTREME,
     sizes="1,190 questions per language, 13,014 candidate sentences in all",
     source="Roy et al. 2020, XQuAD-R", licence="CC BY-SA 4.0",
-    urls=at("https://github.com/google-research-datasets/lareqa/archive/", "master.zip"),
+    urls=at("https://github.com/google-research-datasets/lareqa/raw/master/xquad-r/",
+            "{lang}.json"),
 )
 
 ROWS = (
@@ -125,8 +128,7 @@ ROWS = (
         batch_size=8, epochs=3, max_length=384, recipe=PAPER, sizes="train 87,599, dev 10,570",
         source="Rajpurkar et al. 2016", licence="CC BY-SA 4.0 (remembered)",
         urls=at("https://rajpurkar.github.io/SQuAD-explorer/dataset/",
-        "train-v1.1.json 30288272 3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955",
-        "dev-v1.1.json 4854279 95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9"),
+                "train-v1.1.json", "dev-v1.1.json"),
     ),
     Task(
         name="squad2", kind="span", group="span", languages=("en",), metric="squad_v2",
@@ -143,14 +145,15 @@ ROWS = (
         reader=readers.read_pairs, labels=NLI, train_on=("mnli",), eval_split="dev",
         files={
             "train": ("mnli/multinli_1.0_train.jsonl", "mnli/train.jsonl", "mnli/train.tsv",
-                      "xnli/XNLI-MT-1.0/multinli/multinli.train.{lang}.tsv"),
+                      "xnli/XNLI-MT-1.0/multinli/multinli.train.{lang}.tsv",
+                      "xtreme/xnli/train-{lang}.tsv", "xnli/train-{lang}.tsv"),
             "dev": ("mnli/multinli_1.0_dev_matched.jsonl", "mnli/val.jsonl",
-                    "mnli/dev_matched.tsv"),
+                    "mnli/dev_matched.tsv",  # then XTREME's choice: the English dev set of XNLI
+                    "xtreme/xnli/dev-{english}.tsv", "xnli/dev-{english}.tsv"),
         }, batch_size=24, epochs=2, max_length=256, recipe=PAPER,
         sizes="train 392,702, dev (matched) 9,815",
         source="Williams et al. 2018", licence="MultiNLI's own: OANC and others, free",
-        urls=at("https://cims.nyu.edu/~sbowman/multinli/", "multinli_1.0.zip 226850426 "
-        "049f507b9e36b1fcb756cfd5aeb3b7a0cfcb84bf023793652987f7e7e0957822"),
+        urls=at("https://cims.nyu.edu/~sbowman/multinli/", "multinli_1.0.zip"),
     ),
     Task(
         name="snli", kind="classification", group="semantic", languages=("en",), metric="accuracy",
@@ -171,8 +174,7 @@ ROWS = (
                    f"anli_v0.1/R{number}/{{split}}.jsonl"),
         batch_size=24, epochs=2, max_length=256, recipe=PAPER, sizes=sizes,
         source="Nie et al. 2020", licence="CC BY-NC 4.0",
-        urls=at("https://dl.fbaipublicfiles.com/anli/", "anli_v0.1.zip 18621352 "
-                "16ac929a7e90ecf9093deaec89cc81fe86a379265a5320a150028efe50c5cde8"),
+        urls=at("https://dl.fbaipublicfiles.com/anli/", "anli_v0.1.zip"),
     ) for number, sizes in ((1, "train 16,946, dev 1,000"), (2, "train 45,460, dev 1,000"),
                             (3, "train 100,459, dev 1,200"))),
     Task(
@@ -192,8 +194,7 @@ ROWS = (
         batch_size=24, epochs=3, max_length=256, recipe=PAPER,
         sizes="train 363,846, dev 40,430 (remembered)",
         source="Quora, in GLUE's files", licence="Quora's terms, non-commercial",
-        urls=at("https://dl.fbaipublicfiles.com/glue/data/", "QQP-clean.zip 41696084 "
-                "40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0"),
+        urls=at("https://dl.fbaipublicfiles.com/glue/data/", "QQP-clean.zip"),
     ),
     Task(
         name="cosmosqa", kind="multiple_choice", group="semantic", languages=("en",),
@@ -203,8 +204,7 @@ ROWS = (
         recipe=PAPER, sizes="train 25,588, dev 3,000 (remembered; the file has 2,985)",
         source="Huang et al. 2019", licence="CC BY 4.0 (by its card)",
         urls=at("https://github.com/wilburOne/cosmosqa/raw/master/data/",
-        "train.csv 16660449 d8d5ca1f9f6534b6530550718591af89372d976a8fc419360fab4158dee4d0b2",
-        "valid.csv 2128345 a6a94fc1463ca82bb10f98ef68ed535405e6f5c36e044ff8e136b5c19dea63f3"),
+                "train.csv", "valid.csv", "test.jsonl"),
     ),
     Task(
         name="commonsenseqa", kind="multiple_choice", group="semantic", languages=("en",),
@@ -215,10 +215,8 @@ ROWS = (
         batch_size=4, epochs=10, max_length=256, recipe=PAPER,
         sizes="train 9,741, dev 1,221, test 1,140 without labels",
         source="Talmor et al. 2019", licence="MIT",
-        urls=at("https://s3.amazonaws.com/commensenseqa/", "train_rand_split.jsonl 3785890 "
-        "58ffa3c8472410e24b8c43f423d89c8a003d8284698a6ed7874355dedd09a2fb",
-        "dev_rand_split.jsonl 471653 "
-        "3210497fdaae614ac085d9eb873dd7f4d49b6f965a93adadc803e1229fd8a02a"),
+        urls=at("https://s3.amazonaws.com/commensenseqa/", "train_rand_split.jsonl",
+                "dev_rand_split.jsonl", "test_rand_split_no_answers.jsonl"),
     ),
     Task(
         name="siqa", kind="multiple_choice", group="semantic", languages=("en",), metric="accuracy",
@@ -238,8 +236,7 @@ ROWS = (
         batch_size=32, epochs=5, max_length=128, recipe=XTREME,
         sizes="train 400, dev 100 (remembered)",
         source="Roemmele et al. 2011, in SuperGLUE's files", licence="BSD 2-clause",
-        urls=at("https://dl.fbaipublicfiles.com/glue/superglue/data/v2/", "COPA.zip 43986 "
-                "405906cddac74bc1e1ce8220f1107d1025b66a25ef10149d91b10bb30651125f"),
+        urls=at("https://dl.fbaipublicfiles.com/glue/superglue/data/v2/", "COPA.zip"),
     ),
     # ------------------------------------------- syntactic and semantic tasks of one study, English
     Task(
@@ -247,12 +244,14 @@ ROWS = (
         reader=tagging.read_upos, labels=UPOS, train_on=("upos",),
         files=each("train dev test", "ud/*/{english}_*-ud-{split}.conllu"),
         sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
+        urls=TREEBANKS[:1],
     ),
     Task(
         **WORDS, name="deprel", group="syntactic", metric="accuracy",
         reader=tagging.read_relations, labels=RELATIONS, train_on=("deprel",),
         files=each("train dev test", "ud/*/{english}_*-ud-{split}.conllu"),
         sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
+        urls=TREEBANKS[:1],
     ),
     Task(
         **WORDS | {"eval_split": "test"}, name="chunk", group="syntactic", metric="chunk_f1",
@@ -260,7 +259,8 @@ ROWS = (
         files=each("train test", "conll2000/{split}.txt"),
         sizes="train 8,936, test 2,012 (remembered)",
         source="Tjong Kim Sang and Buchholz 2000", licence="LDC's, for research (remembered)",
-        fixture_only=True,
+        fixture_only=True, urls=at("https://www.clips.uantwerpen.be/conll2000/chunking/",
+                                   "train.txt.gz", "test.txt.gz"),
     ),
     Task(
         name="cola", kind="classification", group="syntactic", languages=("en",), metric="accuracy",
@@ -269,6 +269,7 @@ ROWS = (
         batch_size=24, epochs=3, max_length=128, recipe="our choice",
         sizes="train 8,551, dev 1,043 (remembered)",
         source="Warstadt et al. 2019, in GLUE's files", fixture_only=True, licence="not stated",
+        urls=at("https://dl.fbaipublicfiles.com/glue/data/", "CoLA.zip"),
     ),
     Task(
         **WORDS, name="semtag", group="semantic", metric="accuracy",
@@ -291,9 +292,8 @@ ROWS = (
         }, train_on=("hellaswag",), eval_split="dev",
         batch_size=24, epochs=7, max_length=256, recipe=PAPER,
         sizes="train 39,905, dev 10,042 (remembered)", source="Zellers et al. 2019", licence="MIT",
-        urls=at("https://github.com/rowanz/hellaswag/raw/master/data/hellaswag_",
-        "train.jsonl 47496131 dae5e69249868cb9fe4e23ff925c60b66169564cfb7072d793cd7356a2b69f8d",
-        "val.jsonl 12246618 0aa3b88843990f3f10a97b9575c94d7b71fb2205240ba04ae4884d9e9c992588"),
+        urls=at("https://github.com/rowanz/hellaswag/raw/master/data/",
+                "hellaswag_train.jsonl", "hellaswag_val.jsonl"),
     ),
     Task(
         name="ccg", kind="tagging", group="syntactic", languages=("en",), metric="accuracy",
@@ -327,8 +327,7 @@ ROWS = (
         batch_size=32, epochs=2, max_length=256, recipe=JIANT,
         sizes="dev 2,490, test 5,010 per language",
         source="Conneau et al. 2018", licence="CC BY-NC 4.0 (remembered)",
-        urls=at("https://dl.fbaipublicfiles.com/XNLI/",
-        "XNLI-1.0.zip 17865352 4ba1d5e1afdb7161f0f23c66dc787802ccfa8a25a3ddd3b165a35e50df346ab1"),
+        urls=at("https://dl.fbaipublicfiles.com/XNLI/", "XNLI-1.0.zip"),
     ),
     Task(
         name="pawsx", kind="classification", group="semantic", metric="accuracy", parallel=True,
@@ -342,8 +341,7 @@ ROWS = (
         batch_size=32, epochs=5, max_length=256, recipe=JIANT,
         sizes="train 49,401, dev 2,000, test 2,000 per language",
         source="Yang et al. 2019", licence="free for any purpose",
-        urls=at("https://storage.googleapis.com/paws/pawsx/", "x-final.tar.gz 30282057 "
-                "4146db499101d66e68ae4c8ed3cf9dadecd625f44b7d8cf3d4a0fe93afc4fd9f"),
+        urls=at("https://storage.googleapis.com/paws/pawsx/", "x-final.tar.gz"),
     ),
     Task(
         name="udpos", kind="tagging", group="syntactic", metric="chunk_f1",
@@ -356,9 +354,7 @@ ROWS = (
         batch_size=32, epochs=10, max_length=256, recipe=JIANT,
         sizes="English train 21,253, dev 3,974, test 5,440; other tests 47 (mr) to 22,358 (de)",
         source="Universal Dependencies 2.5 (for XTREME-R's additions 2.7)", licence="per treebank",
-        urls=at("https://lindat.mff.cuni.cz/repository/xmlui/bitstream/handle/11234/1-3105/",
-        "ud-treebanks-v2.5.tgz 355216681 "
-        "5ff973e44345a5f69b94cc1427158e14e851c967d58773cc2ac5a1d3adaca409"),
+        urls=TREEBANKS,
     ),
     Task(
         name="panx", kind="tagging", group="entity", metric="chunk_f1",
@@ -368,11 +364,11 @@ ROWS = (
                    "xtreme/panx/{split}-{lang}.tsv", "panx/{split}-{lang}.tsv"),
         batch_size=32, epochs=10, max_length=256, recipe=JIANT,
         sizes="English train 20,000, dev 10,000, test 10,000; other tests 100 to 10,000",
-        source="Pan et al. 2017, in the splits of Rahimi et al. 2019 (their Amazon link is dead)",
+        source="Pan et al. 2017, in the splits of Rahimi et al. 2019, whose Amazon link is dead: "
+        "either of these archives is a copy",
         licence="none stated",
-        urls=at("https://s3.amazonaws.com/datasets.huggingface.co/wikiann/1.1.0/",
-        "panx_dataset.zip 234008884 "
-        "164814b64f749ad000988b5ab45050b5116913b3db466ab173008955ddf649a4"),
+        urls=("https://s3.amazonaws.com/datasets.huggingface.co/wikiann/1.1.0/panx_dataset.zip",
+              "https://www.dropbox.com/s/12h3qqog6q4bjve/panx_dataset.tar?dl=1"),
     ),
     Task(
         name="xquad", kind="span", group="span", metric="squad_v1", train_on=("squad",),
@@ -381,19 +377,7 @@ ROWS = (
         reader=readers.read_squad, files=each("test", "xquad/xquad.{lang}.json"), benchmarks=BOTH,
         batch_size=16, epochs=2, max_length=384, recipe=JIANT, sizes="test 1,190 per language",
         source="Artetxe et al. 2020", licence="CC BY-SA 4.0",
-        urls=at("https://github.com/deepmind/xquad/raw/master/xquad.",
-        "en.json 609383 e4c57d1c9143aaa1c5d265ba5987a65f4e69528d2a98f29d6e75019b10344f29",
-        "es.json 684322 dcbae93ec3a9f4b9e78fd834a171d6f96c1a875e10e15b7530b7e4ef4971e37e",
-        "de.json 669810 990b5d746746ed65ed4702ea5f35f99ffa4e2f1c390c07d003642acd937916f9",
-        "el.json 1918889 821cf0f88e73fa258fd2f548b19b6ec39f7025059e16f6f9fc8cd797c9c3663e",
-        "ru.json 1896368 208d5b1aa154c52b1b5c5eda16281e455e8fd198cdb9af3f469f0d6037d973bf",
-        "tr.json 729506 92179a564774b7696100d144c1e10870d0a966b6fccbdd254a65b9d2ab1971cc",
-        "ar.json 1582988 abdabd7afed5c635d99cca0f3f0d0c9d9ed0bc77451e963c2e4e0638c29e486d",
-        "vi.json 911401 f619a1eb11fb42d3ab0834259e488a65f585447ef6154437bfb7199d85161a04",
-        "th.json 1809143 5cdda11d0e1e075f7872abf4e6ae830388ce7f617964d542308e9ae4257e0f43",
-        "zh.json 808652 691d0b3359bc6b8faa8de931dfdfe21d50a65861ae348e32a0d1a0190b0c8835",
-        "hi.json 1680538 df2cce3532b37e9beb8979704b5c9a4bf874358f105395a298b89427b43b9d24",
-        "ro.json 661158 94f8d54e93ad2b7dd2e76dd921a666b5b8eff2d4379df9f179c42b445f09643f"),
+        urls=at("https://github.com/deepmind/xquad/raw/master/", "xquad.{lang}.json"),
     ),
     Task(
         name="mlqa", kind="span", group="span", metric="squad_mlqa", train_on=("squad",),
@@ -404,8 +388,7 @@ ROWS = (
         batch_size=16, epochs=2, max_length=384, recipe=JIANT,
         sizes="test en 11,590, de 4,517, es 5,253, ar 5,335, zh 5,137, vi 5,495, hi 4,918",
         source="Lewis et al. 2020", licence="CC BY-SA 3.0",
-        urls=at("https://dl.fbaipublicfiles.com/MLQA/", "MLQA_V1.zip 75719050 "
-                "246e8089933d13007fe80684d5c5c0713d6834cf8b3b4a0ec7c66f0a0d2baac8"),
+        urls=at("https://dl.fbaipublicfiles.com/MLQA/", "MLQA_V1.zip"),
     ),
     Task(
         name="tydiqa", kind="span", group="span", metric="squad_v1",
@@ -422,9 +405,8 @@ ROWS = (
         }, batch_size=16, epochs=2, max_length=384, recipe=JIANT,
         sizes="English train 3,696; test (the official dev set) 5,077 in nine languages",
         source="Clark et al. 2020, gold passage task 1.1", licence="Apache 2.0",
-        urls=at("https://storage.googleapis.com/tydiqa/v1.1/tydiqa-goldp-v1.1-",
-        "train.json 58004076 cefc8e09ff2548d9b10a678d3a6bbbe5bc036be543f92418819ea676c97be23b",
-        "dev.json 5617409 b286e0f34bc7f52259359989716f369b160565bd12ad8f3a3e311f9b0dbad1c0"),
+        urls=at("https://storage.googleapis.com/tydiqa/v1.1/",
+                "tydiqa-goldp-v1.1-train.json", "tydiqa-goldp-v1.1-dev.json"),
     ),
     Task(
         name="tatoeba", kind="retrieval", search="pairs", group="retrieval",
@@ -438,7 +420,8 @@ ROWS = (
         batch_size=100, epochs=0, max_length=512, recipe="XTREME's scripts; nothing is trained",
         sizes="1,000 pairs per language; jv 205 te 234 ta 307 sw 390 th 548 kk 575 ml 687 ka 746",
         source="Artetxe and Schwenk 2019", licence="CC BY 2.0 FR (remembered)",
-        urls=at("https://github.com/facebookresearch/LASER/archive/", "main.zip"),
+        urls=at("https://github.com/facebookresearch/LASER/raw/main/data/tatoeba/v1/",
+                "tatoeba.{code}-eng.{code}", "tatoeba.{code}-eng.eng"),
     ),
     Task(
         name="bucc2018", kind="retrieval", search="mining", group="retrieval", metric="mined_f1",
@@ -452,23 +435,9 @@ ROWS = (
         batch_size=100, epochs=0, max_length=512, recipe="XTREME's scripts; nothing is trained",
         sizes="gold pairs dev/test: de 1,038/9,580 fr 929/9,086 ru 2,374/14,435 zh 257/1,899",
         source="Zweigenbaum et al. 2018; its sample is dev, its training part is test",
-        licence="not found", urls=at("https://comparable.limsi.fr/bucc2018/bucc2018-",
-        "de-en.sample-gold.tar.bz2 2529652 "
-        "8e16ba8b02ef8d648b06adfbd6dfb188f43524e18f97b2b12a14a086caac62f3",
-        "de-en.training-gold.tar.bz2 28189548 "
-        "766e0fdebbd1438fb87c21254828eb13c8b997d8fbab002103dd060dcac50c5c",
-        "fr-en.sample-gold.tar.bz2 1948831 "
-        "df9eb3966954e163c9264076f7c9c1eb56d9d8a91855f9d3afbf2c0fdaef0a08",
-        "fr-en.training-gold.tar.bz2 20757713 "
-        "53c0d0e7dd97dc89593a2db25a26c5f0ccdc7113e8451263bb0c80e4c4c7dc30",
-        "ru-en.sample-gold.tar.bz2 4269233 "
-        "fce3cabc7ee50ddb4b18aa6fb090e2669c8383d2a29fc97eed6ae70fed9a23e5",
-        "ru-en.training-gold.tar.bz2 37085079 "
-        "1895df56e936ca3d4f5b12299ceffe0b7ff4806584c40bdaa3ae1d445f25afa5",
-        "zh-en.sample-gold.tar.bz2 769869 "
-        "a3425be5c0320ee131a0927b66c3e29befb3b481ebf1b87257e660e514bc16ac",
-        "zh-en.training-gold.tar.bz2 6344925 "
-        "3facb71798277c8f44dc78c1f8ae2110f254d0e14799f3508eedd54b4236877a"),
+        licence="not found", urls=at("https://comparable.limsi.fr/bucc2018/",
+                                     "bucc2018-{lang}-en.sample-gold.tar.bz2",
+                                     "bucc2018-{lang}-en.training-gold.tar.bz2"),
     ),
     # ---------------------------------------------------------------- what XTREME-R adds
     Task(
@@ -481,7 +450,8 @@ ROWS = (
         train_on=("siqa", "copa"), benchmarks=("xtreme-r",), batch_size=32, epochs=5,
         max_length=128, recipe=XTREME, sizes="dev 100, test 500 per language",
         source="Ponti et al. 2020", licence="CC BY 4.0",
-        urls=at("https://github.com/cambridgeltl/xcopa/archive/", "master.zip"),
+        urls=at("https://raw.githubusercontent.com/cambridgeltl/xcopa/master/data/",
+                "{lang}/val.{lang}.jsonl", "{lang}/test.{lang}.jsonl"),
     ),
     LAREQA,
     replace(LAREQA, name="lareqa_untrained", train_on=(), epochs=0, benchmarks=(),

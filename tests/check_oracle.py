@@ -33,6 +33,8 @@ import tasks  # noqa: E402
 VALUES = ("output", "per_question", "normalized")
 DEFECTS = {  # (task, what the official script raises) where ours goes on: why
     ("bucc2018", "IndexError"): "the best cut is after the last pair: ours is that pair's score",
+    ("udpos", "NetworkXUnfeasible"): "enhanced graphs with cycles end the tool: ours only counts",
+    ("udpos", "NetworkXError"): "edges are removed twice there: ours only counts ancestors",
 }
 NOT_RUN = ("pr",)  # precision-recall areas: evaluate-v2.0.py has them only beside its plots
 
@@ -360,11 +362,11 @@ RUNS = {
 def equal(expected, found, tolerance: float) -> bool:
     match expected:
         case dict():
-            return expected.keys() == found.keys() and all(
+            return type(found) is dict and expected.keys() == found.keys() and all(
                 equal(value, found[key], tolerance) for key, value in expected.items()
             )
         case list():
-            return len(expected) == len(found) and all(
+            return type(found) is list and len(expected) == len(found) and all(
                 equal(*pair, tolerance) for pair in zip(expected, found)
             )
         case int() | float():

@@ -204,6 +204,33 @@ def test_squad_v2_thresholds():
         metrics.squad_v2(examples, ["x", "y", "w"], {"q1": 0.1})
 
 
+def test_squad_v2_counts_an_id_once():
+    """evaluate-v2.0.py keeps scores under their ids: the last question of an id is what stays."""
+    examples = [question([], 1), question(["x"], 1), question([], 2)]
+    found = metrics.squad_v2(examples, ["x", "x", ""])
+    assert (found["total"], found["exact"], found["NoAns_total"]) == (2, 100, 1)
+
+
+def test_the_list_of_answers_decides_what_is_unanswerable():
+    qa = {"id": "q1", "question": "q", "is_impossible": True}
+    for answers, expected in ([], ()), ([{"text": "x", "answer_start": 0}], (("x", 0),)):
+        data = [{"paragraphs": [{"context": "x", "qas": [qa | {"answers": answers}]}]}]
+        assert next(parse_squad(data, "FILE")).answers == expected
+    data = [{"paragraphs": [{"context": "x", "qas": [qa]}]}]
+    assert next(parse_squad(data, "FILE")).answers == ()
+
+
+def test_what_is_no_id_is_a_wrong_answer_and_no_gold():
+    read = submission.read_rankings
+    gold = {"a": ["Q1"], "b": ["3"]}
+    given = read('{"a": [null, ["Q1"], "Q1"], "b": [3]}', "FILE")
+    assert metrics.mewslix_map20(gold, given) == {"map@20": pytest.approx(100 / 3 / 2)}
+    with pytest.raises(UserError, match="'a' has no gold"):
+        metrics.mewslix_map20(read('{"a": [1]}', "FILE"), {})
+    with pytest.raises(UserError, match="no list"):
+        read('{"a": {"Q1": 1}}', "FILE")
+
+
 def test_nearest():
     candidates = np.array([[3, 0], [0, 1], [0, 1], [0, 0]])
     queries = np.array([[1, 0.1], [0.1, 0.9], [-1, -1]])
@@ -281,11 +308,40 @@ def test_prediction_file_may_hold_other_questions():
         ("pairs", ["1", None, None, None]),
         ("pairs", ["1", "7", None, None]),
         ("pairs", ["1", "0"]),
+        ("pairs", ["1", "0", "1", None]),
+        ("multiple_choice", [2, 0]),
+        ("multiple_choice", [-1, 0]),
+        ("multiple_choice", ["1", 0]),
+        ("multiple_choice", [1]),
+        ("span", ["x", 7, "y"]),
+        ("span", ["x", "y"]),
+        ("tagging", [("O", "O", "B-LOC\n"), ("O",)]),
+        ("mining", ["en-3", None, None, None]),
+        ("mining", ["de-2", None, None, None]),
+        ("mining", ["en-1", None, "en-1", None]),
+        ("mining", ["en-1", None]),
+        ("ranked", [None, None]),
+        ("ranked", [("de_1_0", "de_1_0"), None]),
+        ("ranked", [("de_1_0",), ("de_1_0",)]),
+        ("ranked", [("de_1_0",)]),
     ],
 )
 def test_answers_that_no_file_can_hold(kind, answers):
     with pytest.raises(UserError):
         submission.format_answers(kind, EXAMPLES[kind], answers)
+
+
+@pytest.mark.parametrize("kind, answers", [
+    ("classification", ["neutral", "maybe", "neutral"]),
+    ("classification", ["neutral", "\ufeffneutral", "neutral"]),
+    ("tagging", [("O", "O", "B-XYZ"), ("O",)]),
+    ("tagging", [("O", "O", "O"), ("I-PER O",)]),
+])
+def test_labels_that_the_row_has_not_are_not_written(kind, answers):
+    assert submission.format_answers(kind, EXAMPLES[kind], answers)
+    with pytest.raises(UserError, match="was not to choose from"):
+        submission.format_answers(kind, EXAMPLES[kind], answers,
+                                  ("neutral", "not entailment", "O", "B-PER", "I-PER"))
 
 
 def test_repeated_ids_cannot_be_written():

@@ -399,7 +399,7 @@ def test_tagged_lines(write):
 
 
 def test_panx_tokens_carry_their_language(write):
-    path = write("en/dev", "en:12:30\tO\nen::\tB-LOC\nen:\u3000\tI-LOC\n\nen:Ulm \tB-LOC\n\n")
+    path = write("en/dev", "en:12:30\tO\nen::\tB-LOC\nen:\u3000\tI-LOC\n\nen:Ulm \t B-LOC\n\n")
     assert read_tagged(path) == [
         Tagging(1, ("12:30", ":", ""), ("O", "B-LOC", "I-LOC")), Tagging(5, ("Ulm",), ("B-LOC",))
     ]
@@ -514,6 +514,8 @@ def test_sentences_without_text_are_dropped(write):
     (conllu("1 a DET 0", "3 a DET 0"), ":1: the tokens of this sentence are not numbered"),
     (conllu("1 a DET 0", "1 a DET 0"), "not numbered"),
     ("# a comment alone\n\n", ":1: the tokens of this sentence are not numbered"),
+    (conllu("1 a DET 0") + "\n", ":5: a blank line without a sentence before it"),
+    ("\n" + conllu("1 a DET 0"), ":1: a blank line without a sentence before it"),
     (conllu("1-3 ab _ _", "1 a DET 0", "2 b X 0"), ":3: there are no tokens 1-3"),
     (conllu("2-1 ab _ _", "1 a DET 0", "2 b X 0"), "there are no tokens 2-1"),
     (conllu("1-999999 ab _ _", "1 a DET 0"), "there are no tokens"),

@@ -78,6 +78,14 @@ def test_threshold(golds, expected):
     assert search.best_threshold(scores, golds) == expected
 
 
+def test_threshold_between_cuts_of_equal_f1_is_the_official_one():
+    """After 4 pairs, 3 of them right, and after 7, 4 right, F1 over 5 golds is 2/3: by the script's
+    rounding the second is the larger."""
+    scores = {(number, number): 8.0 - number for number in range(8)}
+    golds = {(number, number) for number in (0, 1, 3, 6)} | {("no", "pair")}
+    assert search.best_threshold(scores, golds) == 1.5
+
+
 def test_ranking_is_by_cosine_best_first():
     queries, candidates = vectors(5, 8).numpy(), 3 * vectors(50, 8, seed=1).numpy()
     order = np.argsort(-(search.unit(queries) @ search.unit(candidates).T), axis=1)[:, :20]

@@ -176,12 +176,15 @@ def test_missing_files_come_with_commands_that_fetch_and_verify(tmp_path):
     stdout, _ = run("--list", "--missing", "--data", data, out=tmp_path / "r")
     lines = stdout.split("\n")
     fetch = lines.index(next(x for x in lines if x.startswith("curl") and "xquad.en.json" in x))
-    assert lines[fetch + 1].endswith("  xquad.en.json' | sha256sum -c")
+    assert lines[fetch].startswith("curl -fL --create-dirs -o xquad/xquad.en.json 'https://")
+    assert lines[fetch + 1].endswith("  xquad/xquad.en.json' | sha256sum -c")
+    assert len({line for line in lines if line.startswith("curl")}) == stdout.count("\ncurl ") > 150
     told = {" ".join(line.split(" ")[:2]) for line in lines if re.match("# [a-z]", line)}
     assert told == {f"# {row.name}:" for row in tasks.ROWS if row.files and row.name != "squad"}
     assert not any("squad/dev-v1.1.json" in line for line in lines)
     assert any(line.startswith("#   no test in en es") and " ro, " in line for line in lines)
     assert "unverified: no checksum is known" in stdout and "Amazon link is dead" in stdout
+    assert "panx_dataset.zip'" in stdout and "panx_dataset.tar?dl=1'" in stdout
 
 
 def test_seeds_give_mean_and_spread(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import listing
 import readers
 import tagging
 import splits
@@ -297,9 +298,8 @@ def test_rows_are_complete(row):
         for pattern in patterns:
             assert not pattern.startswith("/") and ".." not in pattern
             assert not re.search(r"\{(?!lang\}|code\}|english\})", pattern)
-    for url, size, digest in row.urls:
-        assert url.startswith("https://") and size >= 0
-        assert re.fullmatch("[0-9a-f]{64}", digest) or (size, digest) == (0, "")
+    for url in row.urls:
+        assert url.startswith("https://") and not re.search(r"\{(?!lang\}|code\})|['\s]", url)
     every = [*row.languages, *row.xtreme_r]
     assert len(set(every)) == len(every)
     assert row.kind == "retrieval" or row.languages[0] == "en" or row.name == "xcopa"
@@ -330,15 +330,75 @@ def test_languages_are_the_benchmarks():
 def test_downloads_are_the_known_ones():
     table = (SHARED / "facts/data_checksums.tsv").read_text(encoding="utf-8").split("\n")
     known = {line.split("\t")[4]: line.split("\t")[2:4] for line in table[1:] if line}
-    checked = 0
+    named = {listing.fill(url, row, lang) for row in tasks.ROWS for url in row.urls
+             for lang in row.languages + row.xtreme_r}
+    expected = {url: (int(size), digest) for url, (size, digest) in known.items() if url in named}
+    assert listing.published() == expected and len(expected) == 136
+
+
+@real
+def test_whole_real_files_have_the_published_bytes():
+    whole = 0
     for row in tasks.ROWS:
-        for url, size, digest in row.urls:
-            if url in known:
-                assert [str(size), digest] == known[url]
-                checked += 1
-            else:
-                assert (size, digest) == (0, "")
-    assert checked == 41
+        for url, path in listing.downloads(row, {s: row.languages for s in row.files}).items():
+            size, digest = listing.published().get(url, (0, ""))
+            if size and (REAL / path).is_file() and (REAL / path).stat().st_size == size:
+                assert hashlib.sha256((REAL / path).read_bytes()).hexdigest() == digest
+                whole += 1
+    assert whole == 47
+
+
+@pytest.mark.parametrize("name, split, lang", [
+    ("squad", "dev", "en"), ("xquad", "test", "ro"), ("tatoeba", "test", "sw"),
+    ("xcopa", "dev", "et"), ("tydiqa", "test", "ko"), ("lareqa", "test", "zh"),
+    ("cosmosqa", "test", "en")])
+def test_plain_downloads_go_where_the_row_looks_for_them(plant, name, split, lang):
+    row = TASKS[name]
+    places = listing.downloads(row, {split: [lang]})
+    data = [plant(path, "x\n") for path in places.values()][0]
+    assert [path.relative_to(data).as_posix() for path in splits.find(row, data, split, lang)] == (
+        sorted(places.values()))
+
+
+XTREMES_FOLDER = {  # what its scripts leave below download/ -> row, split, language
+    "xnli/train-en.tsv": ("mnli", "train", "en"), "xnli/dev-en.tsv": ("mnli", "dev", "en"),
+    "xnli/dev-sw.tsv": ("xnli", "dev", "sw"), "xnli/test-zh.tsv": ("xnli", "test", "zh"),
+    "pawsx/train-en.tsv": ("pawsx", "train", "en"), "pawsx/test-ko.tsv": ("pawsx", "test", "ko"),
+    "udpos/train-en.tsv": ("udpos", "train", "en"), "udpos/test-wo.tsv": ("udpos", "test", "wo"),
+    "panx/train-en.tsv": ("panx", "train", "en"), "panx/test-qu.tsv": ("panx", "test", "qu"),
+    "squad/train-v1.1.json": ("squad", "train", "en"),
+    "squad/dev-v1.1.json": ("squad", "dev", "en"),
+    "xquad/xquad.ro.json": ("xquad", "test", "ro"),
+    "mlqa/MLQA_V1/dev/dev-context-hi-question-hi.json": ("mlqa", "dev", "hi"),
+    "mlqa/MLQA_V1/test/test-context-hi-question-hi.json": ("mlqa", "test", "hi"),
+    "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.en.train.json": ("tydiqa", "train", "en"),
+    "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.sw.dev.json": ("tydiqa", "test", "sw"),
+    "bucc2018/zh-en.dev.zh": ("bucc2018", "dev", "zh"),
+    "bucc2018/ru-en.test.ru": ("bucc2018", "test", "ru"),
+    "tatoeba/jv-en.jv": ("tatoeba", "test", "jv"), "xcopa/val-et.jsonl": ("xcopa", "dev", "et"),
+    "xcopa/test-qu.jsonl": ("xcopa", "test", "qu"), "xcopa/train-en.jsonl": ("copa", "train", "en"),
+    "xcopa/val-en.jsonl": ("copa", "dev", "en"),
+    "siqa/socialIQa_v1.4_trn.jsonl": ("siqa", "train", "en"),
+    "siqa/socialIQa_v1.4_dev.jsonl": ("siqa", "dev", "en"),
+    "lareqa/xquad-r/zh.json": ("lareqa", "test", "zh"),
+    "mewslix/wikinews_mentions/test-pl.jsonl": ("mewslix", "test", "pl"),
+}
+
+
+@pytest.mark.parametrize("name", XTREMES_FOLDER)
+def test_the_folder_that_xtremes_scripts_leave_is_a_data_folder(plant, name):
+    row, split, lang = XTREMES_FOLDER[name]
+    data = plant(name)
+    assert splits.find(TASKS[row], data, split, lang) == [data / name]
+    assert lang in splits.languages(TASKS[row], data, split)
+
+
+def test_archives_are_fetched_once_and_only_of_languages_that_lack():
+    assert set(listing.downloads(TASKS["pawsx"], {"dev": ["de"], "test": []}).values()) == {
+        "x-final.tar.gz"}
+    assert set(listing.downloads(TASKS["bucc2018"], {"dev": [], "test": ["ru"]}).values()) == {
+        "bucc2018-ru-en.sample-gold.tar.bz2", "bucc2018-ru-en.training-gold.tar.bz2"}
+    assert listing.downloads(TASKS["pawsx"], {"dev": [], "test": []}) == {}
 
 
 def test_get():
