@@ -33,7 +33,7 @@ import numpy as np
 
 from eval import spread
 from studies import effects, noisy, perturb, report, statistics, study
-from studies.noisy import CLEAN, Cells, cells_of
+from studies.noisy import Cells, cells_of
 from studies.page import Section, Table
 from studies.results import BASELINE, Comparison
 from studies.study import OFF, Found
@@ -155,9 +155,15 @@ def answer(told: list[effects.Effect], targets: list[str]) -> Section:
     concluded = effects.conclude(told)
     notes = effects.lines(concluded) or ["no arm but the baseline: nothing to compare"]
     return effects.section("Is an arm better, is it more robust?", concluded,
-                           [*notes, f"Mean over {', '.join(targets) or 'no target'}, languages "
-                            "other than English, all noise. An arm that gains alike on clean and "
-                            "noisy input is better, not more robust."])
+                           [*notes, scope(targets)])
+
+
+def scope(targets: list[str]) -> str:
+    """What a conclusion is about, and how not to read it."""
+    return (f"Mean over {', '.join(targets) or 'no target'}, languages other than English, all "
+            "noise. An arm that gains alike on clean and noisy input is better, not more robust; "
+            "one that loses on clean input has less to lose under noise, so look at its rPC and "
+            "CPDR before its difference in differences.")
 
 
 def shared(found: Found, arm: str, target: str) -> tuple[list[Cells], list[Cells]]:
@@ -322,8 +328,8 @@ def script_section(found: Found) -> Section:
         rows += [[f"{target}, {script}", " ".join(langs),
                   *(script_cell(cells[arm], langs) for arm in found.arms)]
                  for script, langs in sorted(scripts.items())]
-    return Section("By script", [f"Score on clean input, and the mean change under noise, over the "
-                                 f"languages other than English; {CLEAN} and noisy alike."],
+    return Section("By script", ["Score on clean input, mean change under noise: over the languages "
+                                 "other than English, with SDs over seeds."],
                    [Table(["target, script", "languages", *found.arms], rows)])
 
 
@@ -333,7 +339,7 @@ def script_cell(several: list[Cells], langs: list[str]) -> str:
     clean = [fmean(fmean(one.clean[lang].values) for lang in langs) for one in several]
     drops = [fmean(one.noisy(lang).mean() for lang in langs) - middle
              for one, middle in zip(several, clean)]
-    return f"{spread(clean)} {report.signed(drops)}{mark(several)}"
+    return f"{spread(clean)}, {report.signed(drops)}{mark(several)}"
 
 
 STUDY = study.Study(
