@@ -328,7 +328,7 @@ def script_section(found: Found) -> Section:
         rows += [[f"{target}, {script}", " ".join(langs),
                   *(script_cell(cells[arm], langs) for arm in found.arms)]
                  for script, langs in sorted(scripts.items())]
-    return Section("By script", ["Score on clean input, mean change under noise: over the languages "
+    return Section("By script", ["Score on clean input, mean change under noise: over languages "
                                  "other than English, with SDs over seeds."],
                    [Table(["target, script", "languages", *found.arms], rows)])
 
@@ -346,7 +346,8 @@ STUDY = study.Study(
     name="noise", title="Noisy input against clean", doc=__doc__,
     inter="none,mnli,squad", target=",".join(study.of("noise:core")),
     full_inter="none,mnli,squad,all", full_target="xtreme-r",
-    report=write, conditions=noisy.count, measure=noisy.measure_run, long=noisy.rows,
+    report=write, long=noisy.rows,
+    conditions=noisy.count, measure=noisy.measure_run, kept=noisy.kept,
     add_flags=lambda parser: noisy.add_flags(parser, TOY_NOISE, noisy.HEADLINE),
     check=noisy.check)
 

@@ -104,6 +104,13 @@ def count(setup: Setup) -> int:
     return len(conditions(setup))
 
 
+def kept(setup: Setup, run: Run) -> int:
+    """How many conditions of a run are kept."""
+    return sum(measure.file_of(run, setup.kept_as, condition.name,
+                               deciders(run.task, condition, setup.own)).exists()
+               for condition in conditions(setup))
+
+
 def field_of(task, own) -> str:
     """"question" or "context" for questions, else ""."""
     return own.noise_field if task.kind == "span" else ""
@@ -305,22 +312,25 @@ def saved(arm: Cells, base: Cells, lang: str, only=None) -> np.ndarray | None:
 def compare_arms(found: Found, arm: str, targets: list[str], value) -> Comparison | None:
     """An arm against the baseline over targets and languages other than English; of seeds that have
     all runs on both sides. value(arm's Cells, baseline's Cells, language) -> [E] or None."""
-    cells, pairs, values, clusters = cells_of(found), {}, [], []
+    cells = cells_of(found)
     seeds = [seed for seed in found.seeds if targets and all(
         (name, target, seed) in cells for name in (arm, BASELINE) for target in targets)]
+    pairs, values, clusters = {seed: [] for seed in seeds}, [], []
     for target in targets if seeds else ():
-        sides = [[cells[name, target, seed] for seed in seeds] for name in (arm, BASELINE)]
-        both = list(zip(*sides))
         found.paired(arm, target)                       # raises where more than the arm differs
-        stacked = {lang: [value(one, other, lang) for one, other in both]
-                   for lang in sides[0][0].whole}
-        stacked = {lang: np.stack(part) for lang, part in stacked.items() if part[0] is not None}
+        sides = [(cells[arm, target, seed], cells[BASELINE, target, seed]) for seed in seeds]
+        values.append(stacked(sides, value))
         victim = Victim(sides[0][0].run, found.setup.context, found.setup.own.items)
-        values.append(stacked)
-        clusters.append({lang: victim.sample(lang).clusters for lang in stacked})
-        for seed, (one, other) in zip(seeds, both):
-            pairs.setdefault(seed, []).append((one.run, other.run))
+        clusters.append({lang: victim.sample(lang).clusters for lang in values[-1]})
+        for seed, (one, other) in zip(seeds, sides):
+            pairs[seed].append((one.run, other.run))
     return effects.difference(pairs, values, clusters)
+
+
+def stacked(sides: list[tuple[Cells, Cells]], value) -> dict[str, np.ndarray]:
+    """language -> value of each seed and example [S, E], of languages where there is one."""
+    found = {lang: [value(one, other, lang) for one, other in sides] for lang in sides[0][0].whole}
+    return {lang: np.stack(part) for lang, part in found.items() if part[0] is not None}
 
 
 def effects_of(found: Found, arm: str, targets: list[str], label: str) -> list[effects.Effect]:

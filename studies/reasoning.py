@@ -66,11 +66,6 @@ def check(setup: Setup) -> None:
                     "another question than most languages; both scores will be told")
 
 
-def count(setup: Setup) -> int:
-    return noisy.count(setup) + any(is_choice(tasks.get(plan.parse_task(target)[0]))
-                                    for _, target in setup.pairs)
-
-
 def measure_run(setup: Setup, run: Run) -> None:
     noisy.measure_run(setup, run)
     victim = Victim(run, setup.context, setup.own.items)
@@ -196,7 +191,7 @@ STUDY = study.Study(
     inter="none,mnli,squad", target=",".join(study.of(CORE)),
     full_inter="none,mnli,squad,hellaswag,all",
     full_target=",".join(study.of(CORE) + study.of(EXTENDED) + study.of(APART)),
-    report=write, conditions=count, measure=measure_run, long=noisy.rows,
+    report=write, conditions=noisy.count, measure=measure_run, kept=noisy.kept, long=noisy.rows,
     add_flags=lambda parser: noisy.add_flags(parser, TOY_NOISE, noisy.HEADLINE),
     check=check, kept_as=noise.STUDY.name)
 
