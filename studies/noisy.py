@@ -187,7 +187,7 @@ def copy_of(victim: Victim, lang: str, condition: Condition, own) -> Copy | None
     of a target and is held for the next one."""
     run, task = victim.run, victim.task
     key = (task.name, run.config["paths"]["data"], victim.split, lang, run.record["limited"],
-           own.items, condition, field_of(task, own), str(own.errors))
+           victim.items, condition, field_of(task, own), str(own.errors))
     if key not in HELD:
         held = sum(len(copy.examples) for copy in HELD.values() if copy)
         if held > HELD_MOST:
