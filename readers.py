@@ -400,7 +400,7 @@ def read_lareqa(paths: list[Path], lang: str, labels: tuple[str, ...]) -> Exampl
     path, golds, number = paths[0], {}, 0
     own = list(_paragraphs(path))
     is_parallel = any(paragraph.is_parallel for paragraph in own)
-    for file in sorted(path.parent.glob("*.json")) if is_parallel else [path]:
+    for file in sorted(path.parent.glob("[!.]*.json")) if is_parallel else [path]:
         for paragraph in own if file == path else _paragraphs(file):
             for name, right in paragraph.held.items():
                 source = file.stem if paragraph.is_parallel else lang
