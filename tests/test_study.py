@@ -150,6 +150,16 @@ def test_noise_lies_on_the_language_not_on_english(victims, setup):
     assert changed == {"candidate"} and [e.id for e in clean] == [e.id for e in noised]
 
 
+def test_new_pieces_are_a_share_of_what_is_noised(victims, setup):
+    victim = victims("tatoeba", 10)
+    tokenizer = victim.loaded[1]
+    one, other = (example for example in victim.sample("toy-lex").examples[-2:])
+    assert noisy.new_pieces([(one, one)], ["text"], tokenizer) == 0
+    longer = one._replace(text=one.text + " " + one.text)
+    assert noisy.new_pieces([(one, longer)], ["text"], tokenizer) == 0.5
+    assert 0 < noisy.new_pieces([(one, other)], ["text"], tokenizer) <= 1
+
+
 def test_what_does_not_apply_has_no_score(out, setup):
     run = results.load(out / "toy--none--udpos--s1--limited")
     condition = noisy.Condition("space", 5, 13)
