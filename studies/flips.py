@@ -2,9 +2,9 @@
 
     gradient of J --first_order [places, pieces]--> 20 best flips --victim--> the best one, again
 
-A flip puts another piece of the language's own text in the place of one: letters of the same script,
-both or neither at the start of a word. One flip a word, at most m = max(1, 15 % of the text's
-pieces). What does not encode to the wanted pieces is no text and is not tried. After Ebrahimi et al.
+A flip puts another piece of the language's own text in the place of one: letters of the same
+script, both or neither at the start of a word. One flip a word, at most m = max(1, 15 % of the
+text's pieces). What does not encode to the wanted pieces is no text and is not tried. After Ebrahimi et al.
 2018 (HotFlip), with pieces in place of letters.
 """
 
@@ -75,8 +75,7 @@ def hotflip(target: Target, table: Table, from_end: bool = False) -> Search:
     """Flips until the budget or m ends it, or J rises no more. from_end: where the model sees only
     part of the text, whether that is its end (multiple choice)."""
     edits, best = {}, 0.0
-    most = max(1, math.ceil(SHARE * len(_encode(target, edits, table)[0])))
-    while len(edits) < most:
+    while len(edits) < most_flips(target, table):
         ids, places = _encode(target, edits, table)
         seen, gradient = yield Slope(target.candidate(edits).example)
         offset = len(ids) - len(seen) if from_end else 0
@@ -91,6 +90,11 @@ def hotflip(target: Target, table: Table, from_end: bool = False) -> Search:
             return
         best = max(rises)
         edits = edits | flips[rises.index(best)]
+
+
+def most_flips(target: Target, table: Table) -> int:
+    """m, the most pieces that may be flipped."""
+    return max(1, math.ceil(SHARE * len(_encode(target, {}, table)[0])))
 
 
 def _segments(target: Target, text: str, edits: dict[int, Edit]) -> list[tuple[int, str]]:

@@ -12,16 +12,16 @@ example's are counted by themselves: neither order nor batches change what is fo
     hotflip    white box, a bound: the pieces that the gradient of J favours (flips.py)
     langswap   one text of the example in the benchmark's own translations
     random     control: as many edits of the same kind at random, one try
-    random-Q   control: the best of so many tries as the budget allows
+    random-Q   control: different random tries, as many as the budget allows or there are
 
 J is -log p of the gold (victims.py). An edit of a tagged word takes this word out of J and of what
 counts as wrong: only words that were left alone tell whether the model was fooled. Candidates are
 therefore compared by how much J rises over the clean J of the same words.
 
 **chars** follows the published order (importance, then greedy, at most W = max(1, min(5, words / 5))
-words, one cluster each), with a departure: they stop at W words, which for W = 1 is weaker than
-random tries. Here the next word's edit then competes with the weakest one, as long as there are
-words and queries. With J additive over words, and the budget, this finds the best W of all edits
+words, one cluster each), with a departure: stopping at W words is, for W = 1, weaker than random
+tries. Here the next word's edit then competes with the weakest one, as long as there are words and
+queries. With J additive over words, and the budget, this finds the best W of all edits
 that random-Q could draw. First and last letters stay, there is no stop-word list (but words of
 fewer than three letters are never touched), and no sentence encoder filters: the edits are few.
 
@@ -30,7 +30,7 @@ Decisions are hashes (perturb.Draws) of seed, task, language, example and field.
 
 import math
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 import readers
@@ -89,6 +89,12 @@ class Found(NamedTuple):
 
 Victim = Callable[[list], list[Judged]]
 Search = Generator[list[Candidate] | Slope, object, None]
+
+
+def field_of(examples: list) -> str:
+    """The field that is attacked: FIELDS, but the only text where there are no second ones."""
+    name = FIELDS[type(examples[0])]
+    return name if name != "text_b" or any(example.text_b for example in examples) else "text_a"
 
 
 def edited_words(clean, example) -> set[int]:
@@ -359,15 +365,11 @@ def _outcome(example, clean: Judged, results: list[tuple]) -> Found | None:
 # ------------------------------------------------------------------------------- two models
 
 
-def transfer(victim: Victim, clean: list[Judged], found: Iterable[Found | None],
-             examples: list) -> list[Judged]:
-    """What a model says of the inputs that were made against another: a static test set. An example
-    that the other had wrong stands as it is."""
-    strongest = [one.strongest if one else example for one, example in zip(found, examples)]
-    changed = [i for i, (a, b) in enumerate(zip(strongest, examples)) if a != b]
-    judged = list(clean)
+def transfer(victim: Victim, examples: list, clean: list[Judged], strongest: list) -> list[bool]:
+    """Which examples a model still has right when each is shown as the input that was made against
+    another model (the example itself where there is none): a static test set."""
+    right = [not any(one.wrong) for one in clean]
+    changed = [i for i, (a, b) in enumerate(zip(examples, strongest)) if a != b]
     for i, one in zip(changed, victim([strongest[i] for i in changed])):
-        edited = edited_words(examples[i], strongest[i])
-        kept = tuple(is_wrong and k not in edited for k, is_wrong in enumerate(one.wrong))
-        judged[i] = one._replace(wrong=kept)
-    return judged
+        right[i] = not is_fooled(one, edited_words(examples[i], strongest[i]))
+    return right

@@ -63,15 +63,15 @@ class Pool(NamedTuple):
     vectors: torch.Tensor
 
 
-class Victim:
-    """A model with the head of one task, for examples of one language. Calls are counted:
-    `passes` examples went through it."""
+class Judge:
+    """The victim of search_attack.py: a model with the head of one task, for examples of one
+    language. `passes` of them went through it."""
 
     def __init__(self, model, head: str, task, tokenizer, labels, lang: str,
-                 hardware: predict.Hardware, depth: int | None = None):
+                 hardware: predict.Hardware, depth: int | None = None, poll=lambda: None):
         self.model, self.head, self.task, self.labels = model, head, task, labels
         self.tokenizer, self.lang, self.hardware, self.depth = tokenizer, lang, hardware, depth
-        self.pool, self.passes = None, 0
+        self.poll, self.pool, self.passes = poll, None, 0
 
     def set_pool(self, candidates: list) -> None:
         """Retrieval: encode what queries are compared with. Raises UserError for tasks that do not
@@ -89,7 +89,8 @@ class Victim:
             return []
         self.passes += len(examples)
         f = data.featurize(self.task, examples, Masking(self.tokenizer), self.labels)
-        runs = list(predict.run_model(self.model, self.head, f, self.hardware, self.depth))
+        runs = list(predict.run_model(self.model, self.head, f, self.hardware, self.depth,
+                                      poll=self.poll))
         if self.task.kind == "retrieval":
             return self._judge_queries(runs, f, examples)
         answers = predict.DECODE[self.task.kind](self.task, runs, f, examples, self.labels)

@@ -24,7 +24,7 @@ import weights  # noqa: E402
 from model import Model, make_encoder, make_head  # noqa: E402
 from studies.perturb import calibrate  # noqa: E402
 from studies.search_attack import FIELDS, attack, char_moves, chars, target_of  # noqa: E402
-from studies.victims import Victim  # noqa: E402
+from studies.victims import Judge  # noqa: E402
 
 BAR = 5.0
 SHOWN = ("xnli", "tydiqa", "panx")            # a row each: pairs, questions, tagged words
@@ -41,7 +41,7 @@ def make(name: str, count: int):
     examples = splits.load(task, ROOT / "toy/data", "test", "toy-lex").examples[:count]
     answers = predict.predict(model, name, task, examples, tokenizer, labels, hardware)
     examples = [with_gold(e, answer) for e, answer in zip(examples, answers)]
-    return Victim(model, name, task, tokenizer, labels, "toy-lex", hardware), examples
+    return Judge(model, name, task, tokenizer, labels, "toy-lex", hardware), examples
 
 
 def with_gold(example, answer):

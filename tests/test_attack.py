@@ -27,7 +27,7 @@ from studies.scripts import words
 from studies.search_attack import (
     FIELDS, MASK, Found, Judged, attack, char_moves, chars, langswap, random_tries, target_of,
     transfer)
-from studies.victims import Masking, Victim
+from studies.victims import Judge, Masking
 
 nfkc = partial(unicodedata.normalize, "NFKC")
 CPU = predict.Hardware(torch.device("cpu"), None, 1 << 13)
@@ -263,9 +263,9 @@ def test_an_edited_word_does_not_count():
     (found,) = run(near, [example])
     assert found.fooled and len(found.edits) == 1
     assert sum(map(str.__ne__, clean, found.strongest.words)) == 1
-    other = transfer(own, own([example]), [found], [example])
-    assert not any(other[0].wrong)
-    assert any(transfer(near, near([example]), [found], [example])[0].wrong)
+    assert transfer(own, [example], own([example]), [found.strongest]) == [True]
+    assert transfer(near, [example], near([example]), [found.strongest]) == [False]
+    assert transfer(near, [example], near([example]), [example]) == [True]
 
 
 # ---------------------------------------------------------------------------- translations
@@ -306,7 +306,7 @@ def victim_of(encoder, tokenizer, name: str, lang: str = "toy-lex", split: str =
     heads = {}
     if task.train_on:
         heads[name] = model_room.make_head(task.kind, config, len(labels), seed=1)
-    victim = Victim(model_room.Model(built, heads), name, task, tokenizer, labels, lang, CPU, 4)
+    victim = Judge(model_room.Model(built, heads), name, task, tokenizer, labels, lang, CPU, 4)
     examples = splits.load(task, ROOT / "toy/data", split, lang).examples
     if task.kind == "retrieval":
         victim.set_pool([e for e in examples if e.side == "candidate"])
