@@ -36,14 +36,16 @@ from studies.study import Found, Setup
 
 BLACK_BOX = ("chars", "langswap")
 QUERIES = 200
+FEW = 30                        # in worlds that are not real: sentences of eight words, 45 edits
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--attacks", default="", metavar="NAME,NAME",
         help="chars, langswap, hotflip (default chars,langswap; with --full all)")
-    add("--queries", type=int, default=QUERIES, metavar="N",
-        help=f"budget of each example, forward passes ({QUERIES})")
+    add("--queries", type=int, default=0, metavar="N",
+        help=f"budget of each example, forward passes ({QUERIES}, "
+             f"in the toy world {FEW})")
     add("--robust", default="", metavar="METHOD",
         help="also train the targets by rs-rp, rs-da, adv or freelb (off)")
 
@@ -54,7 +56,7 @@ def check(setup: Setup) -> None:
     if unknown:
         raise UserError(f"--attacks {','.join(sorted(unknown))}: expected "
                         f"{', '.join(attack_runs.ATTACKS)}")
-    if setup.own.queries < 2:
+    if queries(setup) < 2:
         raise UserError("--queries: a budget of less than two asks nothing but the clean example")
     for _, target in setup.pairs:
         task = tasks.get(parse_task(target)[0])
@@ -69,9 +71,14 @@ def attacks(setup: Setup) -> list[str]:
     return list(dict.fromkeys(asked))
 
 
+def queries(setup: Setup) -> int:
+    is_real = setup.context.world["world"] == "real"
+    return setup.own.queries or (QUERIES if is_real else FEW)
+
+
 def asked_of(setup: Setup) -> attack_runs.Plan:
     own = setup.own
-    return attack_runs.Plan(attacks(setup), own.items, own.noise_seeds[0], own.queries,
+    return attack_runs.Plan(attacks(setup), own.items, own.noise_seeds[0], queries(setup),
                             setup.kept_as)
 
 

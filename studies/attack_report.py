@@ -97,11 +97,13 @@ def rate(name: str) -> Callable:
 
 
 def by_seed(evidence: Evidence, arm: str, attack: str, value: Callable) -> list[float]:
-    """The mean over targets of a value, for each seed that has all of them."""
+    """The mean over targets of a value, for each seed that has all of them. (A success rate is that
+    of the targets where something was right.)"""
     kept = [evidence.of(arm, target, attack) for target in evidence.targets(attack)]
     seeds = set.intersection(*map(set, kept)) if kept else ()
-    means = [mean(value(of_target[seed]) for of_target in kept) for seed in sorted(seeds)]
-    return [one for one in means if not math.isnan(one)]
+    of_seeds = [[value(of_target[seed]) for of_target in kept] for seed in sorted(seeds)]
+    known = [[one for one in values if not math.isnan(one)] for values in of_seeds]
+    return [mean(values) for values in known if values]
 
 
 def spread(values: list[float]) -> str:
@@ -130,27 +132,28 @@ def difference(sides: list[tuple[Evidence, str]], attack: str, change: Callable,
     """The tests of an effect. sides: (evidence, arm) of what is compared; change: their scores of
     one language -> a value for each example."""
     first = sides[0][0]
-    runs, values, clusters = [], [], []
-    for target in first.targets(attack):
-        of_sides = [side.of(arm, target, attack) for side, arm in sides]
-        seeds = sorted(set.intersection(*map(set, of_sides)))
-        if seeds:
-            runs.append({seed: tuple(side.found.runs[arm, target, seed] for side, arm in sides)
-                         for seed in seeds})
-            values.append({seed: _by_language([one[seed] for one in of_sides], change)
-                           for seed in seeds})
-            clusters.append({lang: first.sample(runs[-1][seeds[0]][0], lang).clusters
-                             for lang in values[-1][seeds[0]]})
-    seeds = sorted(set.intersection(*map(set, runs))) if runs else []
-    stacked = [{lang: np.stack([of_target[seed][lang] for seed in seeds])
-                for lang in of_target[seeds[0]]} for of_target in values if seeds]
-    return effects.difference({seed: [one[seed] for one in runs] for seed in seeds}, stacked,
-                              clusters)
+    parts = [_of_target(sides, target, attack, change) for target in first.targets(attack)]
+    parts = [part for part in parts if part]
+    seeds = sorted(set.intersection(*map(set, parts))) if parts else []
+    runs = {seed: [part[seed][0] for part in parts] for seed in seeds}
+    values = [{lang: np.stack([part[seed][1][lang] for seed in seeds])
+               for lang in part[seeds[0]][1]} for part in parts if seeds]
+    clusters = [{lang: first.sample(several[0], lang).clusters for lang in of_target}
+                for several, of_target in zip(runs[seeds[0]], values)] if seeds else []
+    return effects.difference(runs, values, clusters)
 
 
-def _by_language(sides: list[dict[str, Scores]], change: Callable) -> dict[str, np.ndarray]:
-    common = [lang for lang in sides[0] if all(lang in one for one in sides)]
-    return {lang: change(*(one[lang] for one in sides)) for lang in common}
+def _of_target(sides: list[tuple[Evidence, str]], target: str, attack: str, change: Callable,
+               ) -> dict[int, tuple[tuple, dict[str, np.ndarray]]]:
+    """{seed: (runs of all sides, {language: values})} of the seeds that all sides have."""
+    kept = [side.of(arm, target, attack) for side, arm in sides]
+    found = {}
+    for seed in set.intersection(*map(set, kept)):
+        several = [one[seed] for one in kept]
+        common = [lang for lang in several[0] if all(lang in one for one in several)]
+        found[seed] = (tuple(side.found.runs[arm, target, seed] for side, arm in sides),
+                       {lang: change(*(one[lang] for one in several)) for lang in common})
+    return found
 
 
 def gain(name: str) -> Callable:
@@ -197,9 +200,9 @@ def sections(evidence: Evidence) -> list[Section]:
     return listed
 
 
-RULE = ("Effects are told by the rule of studies/effects.py: the interval over seeds and items leaves "
-        "out 0 and p after Holm, over all effects of this table, is below .05. An arm that gains "
-        "alike with and without attack is stronger under attack, but loses no less under it.")
+RULE = ("Effects are told by the rule of studies/effects.py: the interval over seeds and items "
+        "leaves out 0 and p after Holm, over all effects of this table, is below .05. An arm that "
+        "gains alike with and without attack is stronger under attack, but loses no less under it.")
 
 
 def answer(evidence: Evidence, told: list[effects.Told]) -> Section:
@@ -215,18 +218,18 @@ def answer(evidence: Evidence, told: list[effects.Told]) -> Section:
                     for value in (under(CLEAN), under(own), under(control), rate(own))]
         rows.append(row)
     asked = evidence.asked
-    notes = [f"Mean ± SD over seeds, in points; zero-shot languages; at most {asked.items or 'all'} "
-             f"examples a language, {asked.budget} queries an example, hashes of seed {asked.seed}. "
-             "Right is: the label, an exact match, a whole sentence's tags.",
+    notes = ["Mean ± SD over seeds, in points; zero-shot languages; examples a language: at most "
+             f"{asked.items or 'all'}; {asked.budget} queries an example; hashes of seed "
+             f"{asked.seed}. Right is: the label, an exact match, a whole sentence's tags.",
              *(f"{attack}: {', '.join(evidence.targets(attack)) or 'no target'}; random tries: "
                f"{SEARCHES[attack][-1]}." for attack in evidence.black_box),
              *effects.lines(told)]
     return Section("Under attack", notes, [Table(header, rows)])
 
 
-OUTCOMES = ["target", "intermediate", "examples", "attacked", "clean", "under attack", "points left",
-            "success rate", "random", "random-Q", "search adds", "queries, mean", "median",
-            "ran out, %", "words", "clusters"]
+OUTCOMES = ["target", "intermediate", "examples", "attacked", "clean", "under attack",
+            "points left", "success rate", "random", "random-Q", "search adds", "queries, mean",
+            "median", "ran out, %", "words", "clusters"]
 
 
 def outcomes(evidence: Evidence, attack: str) -> Section:
@@ -279,7 +282,8 @@ def interval_under(evidence, kept, arm: str, target: str, name: str) -> str:
     first = next(iter(kept))
     run, parts, names = evidence.found.runs[arm, target, first], [], []
     for lang in kept[first]:
-        parts.append(np.mean([points(of_seed[lang], name) for of_seed in kept.values()], 0).tolist())
+        of_seeds = [points(of_seed[lang], name) for of_seed in kept.values()]
+        parts.append(np.mean(of_seeds, 0).tolist())
         names += evidence.sample(run, lang).clusters
     return with_ends(stratified(parts), names)
 
@@ -372,7 +376,8 @@ def by_language(evidence: Evidence) -> Section:
             rows.append([target, lang, *(_language_cell(kept, arm, evidence.black_box, lang)
                                          for arm in evidence.found.arms)])
     notes = [f"Clean / {' / '.join(evidence.black_box)}: means over seeds; {OFF}: not defined."]
-    return Section("By language", notes, [Table(["target", "language", *evidence.found.arms], rows)])
+    header = ["target", "language", *evidence.found.arms]
+    return Section("By language", notes, [Table(header, rows)])
 
 
 def _language_cell(kept: dict, arm: str, attacks: list[str], lang: str) -> str:

@@ -1,7 +1,7 @@
 """One run under attack: what is measured, kept in the run's folder, and what it means in numbers.
 
-    run, language --stand--> Scene --ATTACKS[name]--> Scores --measure.keep--> RUN/attack/NAME-LANG-*.json
-    two runs --cross--> the inputs made against one, answered by the other --> .../NAME-LANG-from-*.json
+    run, language --stand--> Scene --ATTACKS[name]--> Scores --measure.keep--> RUN/attack/*.json
+    inputs made against one run --cross--> Scores of the other --measure.keep--> RUN/attack/*.json
 
 An example counts as right if its label is, a question if its answer matches exactly, a tagged
 sentence if all its tags are right (of words that were edited none is asked). The values of a file
@@ -43,7 +43,7 @@ class Scene(NamedTuple):
     victim: Victim
     lang: str
     judge: Judge
-    examples: list              # those that count: of retrieval the queries
+    examples: list              # those that count: of retrieval the right candidate of each query
     clean: list[Judged]
     calibration: Calibration
     seed: int
@@ -66,11 +66,13 @@ def stand(victim: Victim, lang: str, seed: int, budget: int) -> Scene:
         raise UserError(f"--layer {layer}: attacks compare states as they are", victim.run.folder)
     judge = Judge(model, victim.head, victim.task, tokenizer, victim.labels, lang,
                   victim.context.hardware, predict.depth_of(layer, model.encoder), victim.poll)
+    examples = sample.examples
     if victim.task.kind == "retrieval":
-        judge.set_pool([e for e in sample.examples if not is_query(e)])
-    examples = [example for example in sample.examples if is_query(example)]
+        judge.set_pool(examples)
+        candidates = {example.id: example for example in examples if not is_query(example)}
+        examples = [candidates[one.gold[0]] for one in examples if is_query(one)]
     calibration = calibrate(sample.whole, victim.task.name, lang,
-                            (search_attack.field_of(examples),))
+                            (search_attack.field_of(examples),), side="candidate")
     return Scene(victim, lang, judge, examples, judge(examples), calibration, seed, budget)
 
 
@@ -92,7 +94,8 @@ def under_chars(scene: Scene) -> Scores:
 def under_hotflip(scene: Scene) -> Scores:
     (field,) = scene.calibration.counts
     whole = [text for example in scene.victim.sample(scene.lang).whole
-             if is_query(example) for _, text, _ in perturb.texts_of(example, field)]
+             if perturb.is_noised(example, scene.calibration.side)
+             for _, text, _ in perturb.texts_of(example, field)]
     embeddings = scene.judge.model.encoder.tokens.weight.detach().float().cpu().numpy()
     table = flips.make_table(whole, scene.judge.tokenizer, embeddings)
     from_end = scene.victim.task.kind == "multiple_choice"

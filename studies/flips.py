@@ -4,8 +4,8 @@
 
 A flip puts another piece of the language's own text in the place of one: letters of the same
 script, both or neither at the start of a word. One flip a word, at most m = max(1, 15 % of the
-text's pieces). What does not encode to the wanted pieces is no text and is not tried. After Ebrahimi et al.
-2018 (HotFlip), with pieces in place of letters.
+text's pieces). What does not encode to the wanted pieces is no text and is not tried. After
+Ebrahimi et al. 2018 (HotFlip), with pieces in place of letters.
 """
 
 import math

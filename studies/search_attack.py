@@ -18,10 +18,10 @@ J is -log p of the gold (victims.py). An edit of a tagged word takes this word o
 counts as wrong: only words that were left alone tell whether the model was fooled. Candidates are
 therefore compared by how much J rises over the clean J of the same words.
 
-**chars** follows the published order (importance, then greedy, at most W = max(1, min(5, words / 5))
-words, one cluster each), with a departure: stopping at W words is, for W = 1, weaker than random
-tries. Here the next word's edit then competes with the weakest one, as long as there are words and
-queries. With J additive over words, and the budget, this finds the best W of all edits
+**chars** follows the published order (importance, then greedy, at most W = max(1, min(5, words /
+5)) words, one cluster each), with a departure: stopping at W words is, for W = 1, weaker than
+random tries. Here the next word's edit then competes with the weakest one, as long as there are
+words and queries. With J additive over words, and the budget, this finds the best W of all edits
 that random-Q could draw. First and last letters stay, there is no stop-word list (but words of
 fewer than three letters are never touched), and no sentence encoder filters: the edits are few.
 
@@ -31,6 +31,7 @@ Decisions are hashes (perturb.Draws) of seed, task, language, example and field.
 import math
 import re
 from collections.abc import Callable, Generator
+from itertools import chain, islice
 from typing import NamedTuple
 
 import readers
@@ -39,7 +40,7 @@ from studies.scripts import WRITE, Edit, Word, apply, pieces, units, words
 
 MASK = "\ufdd0"                 # stands for one <mask> piece; a code point that no text has
 MOST_WORDS = 5                  # W is at most this
-SCORED = 60                     # words whose importance is asked, chosen by hash where there are more
+SCORED = 60                     # words whose importance is asked; of more, those chosen by hash
 OPERATIONS = ("swap", "drop", "dup", "sub")
 PLACES = 2                      # of a word, for each operation
 BLOCK = 8                       # random tries between two looks at success
@@ -303,26 +304,28 @@ def attack(victim: Victim, examples: list, clean: list[Judged], search: Callable
         part = right[start:start + crowd]
         states = [_State(examples[i], clean[i], search(examples[i]), budget) for i in part]
         while active := [state for state in states if state.wanted]:
-            _step(victim, active)
+            climbing = [state for state in active if isinstance(state.wanted, Slope)]
+            _climb(victim, climbing)
+            _judge(victim, [state for state in active if state not in climbing])
         for i, state in zip(part, states):
             found[i] = state.found()
     return found
 
 
-def _step(victim: Victim, states: list[_State]) -> None:
-    """One call of the victim for all candidates that are wanted, one for all gradients."""
-    climbing = [state for state in states if isinstance(state.wanted, Slope)]
-    judging = [state for state in states if not isinstance(state.wanted, Slope)]
-    if climbing:
-        slopes = victim.slopes([(state.example, state.wanted.example) for state in climbing])
-        for state, slope in zip(climbing, slopes):
-            state.spent += 2
-            state.send(slope)
-    if judging:
-        lists = [state.inputs() for state in judging]
-        judged = iter(victim([example for inputs in lists for example in inputs]))
-        for state, inputs in zip(judging, lists):
-            state.judge([next(judged) for _ in inputs])
+def _climb(victim: Victim, states: list[_State]) -> None:
+    """All gradients that are wanted, in one call."""
+    pairs = [(state.example, state.wanted.example) for state in states]
+    for state, slope in zip(states, victim.slopes(pairs) if pairs else ()):
+        state.spent += 2
+        state.send(slope)
+
+
+def _judge(victim: Victim, states: list[_State]) -> None:
+    """All candidates that are wanted, in one call."""
+    lists = [state.inputs() for state in states]
+    judged = iter(victim(list(chain.from_iterable(lists))) if lists else ())
+    for state, inputs in zip(states, lists):
+        state.judge(list(islice(judged, len(inputs))))
 
 
 # ------------------------------------------------------------------- the benchmark's translations

@@ -7,12 +7,13 @@
     classification, multiple choice   -log p(gold)                               another label
     span                              -log p(start) - log p(end)                 no exact match
     tagging                           -log p(gold) of each word                  another tag
-    retrieval (nearest candidate)     highest cosine of another candidate        another candidate
-                                      minus that of the gold one
+    retrieval (nearest candidate)     highest cosine of the query with another   another candidate
+                                      candidate less that with this one          is as near
 
 A span's softmax is over the tokens of a window; of several windows that hold the gold answer the
-least J counts. The right candidates of retrieval are encoded once, before the attack, and are no
-queries. Letters: E examples, S sequences, N tokens, H hidden, L pieces of a text.
+least J counts. In retrieval the right candidate of a query is attacked, as the queries of Tatoeba
+are English; all else is encoded once, before the attack, which is no query of the budget. Letters:
+E examples, S sequences, N tokens, H hidden, L pieces of a text.
 """
 
 from typing import NamedTuple
@@ -57,10 +58,11 @@ class Masking:
 
 
 class Pool(NamedTuple):
-    """What a query is compared with: ids of the candidates, their vectors of unit length [n, H]."""
+    """What a candidate is judged by."""
 
-    ids: dict[str, int]
-    vectors: torch.Tensor
+    place: dict[str, int]         # its id -> its query's row below
+    queries: torch.Tensor         # vectors of unit length [n, H]
+    rivals: torch.Tensor          # each query's highest cosine with a wrong candidate [n]
 
 
 class Judge:
@@ -73,15 +75,22 @@ class Judge:
         self.tokenizer, self.lang, self.hardware, self.depth = tokenizer, lang, hardware, depth
         self.poll, self.pool, self.passes = poll, None, 0
 
-    def set_pool(self, candidates: list) -> None:
-        """Retrieval: encode what queries are compared with. Raises UserError for tasks that do not
-        ask for the nearest candidate."""
+    def set_pool(self, examples: list) -> None:
+        """Retrieval: encode all queries and candidates. Raises UserError for tasks that do not ask
+        for the nearest candidate."""
         if self.task.search != "pairs":
             raise UserError(f"{self.task.name}: only the search for the nearest is attacked")
-        vectors = predict.predict(self.model, self.head, self.task, candidates, self.tokenizer,
-                                  self.labels, self.hardware, self.depth)
-        names = {candidate.id: i for i, candidate in enumerate(candidates)}
-        self.pool = Pool(names, F.normalize(torch.from_numpy(vectors), dim=1))
+        vectors = F.normalize(torch.from_numpy(predict.predict(
+            self.model, self.head, self.task, examples, self.tokenizer, self.labels,
+            self.hardware, self.depth)), dim=1)
+        sides = predict.rows_by_side(examples)
+        ids = [examples[row].id for row in sides["candidate"]]
+        golds = [metrics.known(examples[row]) for row in sides["query"]]
+        queries = vectors[sides["query"]]
+        cosines = queries @ vectors[sides["candidate"]].T                              # [n, n']
+        is_right = torch.tensor([[name in gold for name in ids] for gold in golds])
+        rivals = cosines.masked_fill(is_right, -torch.inf).amax(1)
+        self.pool = Pool({gold[0]: row for row, gold in enumerate(golds)}, queries, rivals)
 
     def __call__(self, examples: list) -> list[Judged]:
         """J, whether it is wrong, and points, of each example: one pass each."""
@@ -92,24 +101,22 @@ class Judge:
         runs = list(predict.run_model(self.model, self.head, f, self.hardware, self.depth,
                                       poll=self.poll))
         if self.task.kind == "retrieval":
-            return self._judge_queries(runs, f, examples)
+            return self._judge_candidates(runs, f, examples)
         answers = predict.DECODE[self.task.kind](self.task, runs, f, examples, self.labels)
         losses = LOSSES[self.task.kind](runs, f, len(examples))
         return JUDGE[self.task.kind](self, examples, answers, losses)
 
-    def _judge_queries(self, runs, f, examples) -> list[Judged]:
+    def _judge_candidates(self, runs, f, examples) -> list[Judged]:
         vectors = predict.decode_vectors(self.task, runs, f, examples, self.labels)
-        losses = self._query_losses(torch.from_numpy(vectors), examples).tolist()
+        losses = self._candidate_losses(torch.from_numpy(vectors), examples).tolist()
         return [Judged((loss,), (loss >= 0,), 100.0 * (loss < 0)) for loss in losses]
 
-    def _query_losses(self, vectors: torch.Tensor, examples) -> torch.Tensor:
-        """Highest cosine of a wrong candidate less the highest of a right one [E]."""
-        cosines = F.normalize(vectors, dim=1) @ self.pool.vectors.to(vectors.device).T    # [E, n]
-        is_right = torch.zeros_like(cosines, dtype=torch.bool)
-        for row, example in enumerate(examples):
-            is_right[row, [self.pool.ids[name] for name in metrics.known(example)]] = True
-        right = cosines.masked_fill(~is_right, -torch.inf).amax(1)
-        return cosines.masked_fill(is_right, -torch.inf).amax(1) - right
+    def _candidate_losses(self, vectors: torch.Tensor, examples) -> torch.Tensor:
+        """J of candidates with these vectors [E]."""
+        rows = [self.pool.place[example.id] for example in examples]
+        queries, rivals = (part[rows].to(vectors.device)
+                           for part in (self.pool.queries, self.pool.rivals))
+        return rivals - (F.normalize(vectors, dim=1) * queries).sum(1)
 
     def slopes(self, pairs: list[tuple]) -> list[tuple[np.ndarray, np.ndarray]]:
         """(ids [L], gradient of J for each piece's embedding [L, H]) of the attacked text as far as
@@ -146,7 +153,7 @@ class Judge:
             if self.task.kind == "retrieval":
                 vectors = predict.mean_states(self.model.encoder, on_device, self.depth)
                 asked = [examples[i] for i in f.example[batch.sequences]]
-                loss = self._query_losses(vectors, asked).sum()
+                loss = self._candidate_losses(vectors, asked).sum()
             else:
                 loss = model_room.LOSSES[self.task.kind](self.model(self.head, on_device),
                                                          on_device)

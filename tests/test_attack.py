@@ -309,8 +309,8 @@ def victim_of(encoder, tokenizer, name: str, lang: str = "toy-lex", split: str =
     victim = Judge(model_room.Model(built, heads), name, task, tokenizer, labels, lang, CPU, 4)
     examples = splits.load(task, ROOT / "toy/data", split, lang).examples
     if task.kind == "retrieval":
-        victim.set_pool([e for e in examples if e.side == "candidate"])
-        examples = [e for e in examples if e.side == "query"]
+        victim.set_pool(examples)
+        examples = [e for e in examples if e.side == "candidate"]
     return victim, examples[:count]
 
 
@@ -322,12 +322,19 @@ def test_judgements_agree_with_the_models_own_loss_and_answers(encoder, tokenize
     victim, examples = victim_of(encoder, tokenizer, name)
     judged = victim(examples)
     if name == "tatoeba":
-        vectors = predict.predict(victim.model, "", victim.task, examples, tokenizer, (), CPU, 4)
-        cosines = F.normalize(torch.from_numpy(vectors), dim=1) @ victim.pool.vectors.T
-        for example, row, one in zip(examples, cosines.numpy(), judged):
-            gold = victim.pool.ids[example.gold[0]]
-            assert math.isclose(one.losses[0], np.delete(row, gold).max() - row[gold], abs_tol=1e-5)
-            assert one.wrong == (row.argmax() != gold,)
+        every = splits.load(victim.task, ROOT / "toy/data", "test", "toy-lex").examples
+        vectors = predict.predict(victim.model, "", victim.task, every, tokenizer, (), CPU, 4)
+        found = predict.answer_split(victim.task, every, vectors)
+        answers = {e.gold[0]: answer for e, answer in zip(every, found) if e.side == "query"}
+        assert [not one.wrong[0] for one in judged] == [answers[e.id] == e.id for e in examples]
+        units = dict(zip((e.id for e in every if e.side == "candidate"),
+                         F.normalize(torch.from_numpy(vectors), dim=1).numpy()[len(every) // 2:]))
+        queries = {e.gold[0]: F.normalize(torch.from_numpy(v), dim=0).numpy()
+                   for e, v in zip(every, vectors) if e.side == "query"}
+        for e, one in zip(examples, judged):
+            cosines = {name: float(queries[e.id] @ unit) for name, unit in units.items()}
+            own = cosines.pop(e.id)
+            assert math.isclose(one.losses[0], max(cosines.values()) - own, abs_tol=1e-5)
         return
     f = data.featurize(victim.task, examples, tokenizer, victim.labels)
     batch = data.make_batch(f, np.arange(len(f.item_lengths)))
