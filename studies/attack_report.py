@@ -106,18 +106,18 @@ def by_seed(evidence: Evidence, arm: str, attack: str, value: Callable) -> list[
     return [mean(values) for values in known if values]
 
 
-def spread(values: list[float]) -> str:
-    """`12.3 ± 4.5`, of one value without SD."""
+def spread(values: list[float], without: str = MISSING) -> str:
+    """`12.3 ± 4.5`, of one value without SD; without: what stands where there is none."""
     if not values:
-        return MISSING
+        return without
     middle, sd = statistics.mean_sd(values)
     return f"{middle:.1f}" + (f" ± {sd:.1f}" if len(values) > 1 else "")
 
 
 def with_ends(values: list, clusters: list) -> str:
-    """A mean with its interval over items."""
+    """A mean with its interval over items; n/a where nothing was attacked."""
     if not values:
-        return MISSING
+        return OFF
     found = statistics.paired_interval(values, clusters)
     if math.isnan(found.low):
         return f"{found.mean:.1f}"
@@ -270,8 +270,8 @@ def outcome_row(evidence: Evidence, attack: str, target: str, arm: str) -> list[
     return [target, arm, str(sum(len(one.values) for one in next(iter(kept.values())).values())),
             str(len(hits)), spread(over_seeds(under(CLEAN))),
             interval_under(evidence, kept, arm, target, own), spread(left),
-            interval_rate(evidence, kept, arm, target, own), spread(over_seeds(rate(once))),
-            spread(over_seeds(rate(best[0]))) if best else OFF, spread(adds) if best else OFF,
+            interval_rate(evidence, kept, arm, target, own), spread(over_seeds(rate(once)), OFF),
+            spread(over_seeds(rate(best[0])), OFF) if best else OFF, spread(adds, OFF),
             f"{mean(queries):.1f}" if queries else OFF, f"{median(queries):g}" if queries else OFF,
             f"{100 * mean(attacked(pooled, own, 'ran_out')):.1f}" if queries else OFF,
             *([OFF, OFF] if attack == "langswap" else map(of_fooled, ("words", "clusters")))]
