@@ -7,6 +7,7 @@ import math
 import random
 import unicodedata
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from studies.scripts import words
 from studies.search_attack import (
     FIELDS, MASK, Found, Judged, attack, char_moves, chars, langswap, random_tries, target_of,
     transfer)
-from studies.victims import Judge, Masking
+from studies.victims import Judge, Masking, span_losses
 
 nfkc = partial(unicodedata.normalize, "NFKC")
 CPU = predict.Hardware(torch.device("cpu"), None, 1 << 13)
@@ -351,6 +352,19 @@ def test_judgements_agree_with_the_models_own_loss_and_answers(encoder, tokenize
     if name == "panx":
         assert [one.wrong for one in judged] == [tuple(map(str.__ne__, a, e.tags))
                                                  for a, e in zip(answers, examples)]
+
+
+def test_of_windows_with_the_answer_the_least_j_counts():
+    """Example 0: windows 0 and 2 hold the answer, 1 does not; example 1 has no answer in any."""
+    logits = torch.zeros(12, 2)
+    logits[1, 0], logits[8, 1] = 5.0, 9.0
+    batch = SimpleNamespace(cu_seqlens=np.array([0, 3, 6, 9, 12]), sequences=np.arange(4),
+                            target=np.array([[1, 2], [0, 0], [1, 2], [0, 0]]))
+    f = SimpleNamespace(example=np.array([0, 0, 0, 1]))
+    one = math.log(math.exp(5) + 2) - 5 + math.log(3)
+    two = math.log(3) + math.log(math.exp(9) + 2) - 9
+    assert span_losses([(batch, logits)], f, 2).tolist() == pytest.approx(
+        [min(one, two), 2 * math.log(3)], rel=1e-5)
 
 
 def test_a_mask_is_one_piece(tokenizer):
