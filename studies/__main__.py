@@ -7,7 +7,8 @@ from files import UserError
 
 STUDIES = {"conventions": "studies.conventions", "grid": "studies.grid",
            "claims": "studies.claims", "noise": "studies.noise",
-           "reasoning": "studies.reasoning"}    # name -> module with main(arguments)
+           "reasoning": "studies.reasoning",
+           "attack": "studies.attack"}    # name -> module with main(arguments)
 
 
 def main(arguments: list[str]) -> int:

@@ -243,7 +243,7 @@ def calibrate(examples: list, task: str, lang: str, fields: tuple[str, ...] | No
     parts = tuple(part for part in WRITE if part not in barred)
     mix = {part: weight for part, weight in WEIGHTS.items() if part in parts}
     noised = [example for example in examples if is_noised(example, side)]
-    texts = {field: Counter(text[1:] for example in noised for text in _texts(example, field))
+    texts = {field: Counter(text[1:] for example in noised for text in texts_of(example, field))
              for field in fields or FIELDS[kind]}
     tools = Tools(lang, parts, mix, _unigrams(texts.values()), errors or {})
     counts = {field: _count(times, tools) for field, times in texts.items()}
@@ -285,7 +285,7 @@ def is_noised(example, side: str) -> bool:
     return getattr(example, "side", side) == side
 
 
-def _texts(example, field: str) -> Iterator[tuple[str, str, int]]:
+def texts_of(example, field: str) -> Iterator[tuple[str, str, int]]:
     """(name, text, where its noise stops) of the texts in a field of an example."""
     value = getattr(example, field)
     if field == "words":                      # one text: the words and a blank between them
@@ -329,7 +329,7 @@ def perturb(examples: list, calibration: Calibration, function: str, severity: i
         return None
     noise = _Noise(calibration, function, fields, severity, seed)
     edits = [noise.edits(example) for example in examples]
-    noisy = [_rewrite(*pair) for pair in zip(examples, edits)]
+    noisy = [rewrite(*pair) for pair in zip(examples, edits)]
     pairs = [pair for pair in zip(examples, noisy) if pair[0] != pair[1]]
     visible = sum(view(clean, fields, normalise) != view(other, fields, normalise)
                   for clean, other in pairs)
@@ -339,7 +339,7 @@ def perturb(examples: list, calibration: Calibration, function: str, severity: i
 
 def view(example, fields, normalise: Callable[[str], str] = str) -> list[str]:
     """The texts in an example's fields, as the tokenizer sees them."""
-    return [normalise(text) for field in fields for _, text, _ in _texts(example, field)]
+    return [normalise(text) for field in fields for _, text, _ in texts_of(example, field)]
 
 
 class _Noise:
@@ -372,7 +372,7 @@ class _Noise:
         """Those of one field. A choice that would become equal to another takes the edits of a
         lower severity."""
         found, choices = {}, list(example.endings) if field == "endings" else []
-        for i, (name, text, stop) in enumerate(_texts(example, field)):
+        for i, (name, text, stop) in enumerate(texts_of(example, field)):
             known = words(text, stop)
             draws = Draws(*self.key, key, name, self.function)
             for limits in reversed(self.limits[field]):
@@ -395,7 +395,7 @@ class _Noise:
         return self.hits / base if base else 0.0
 
 
-def _rewrite(example, edits: dict[str, tuple[Edit, ...]]):
+def rewrite(example, edits: dict[str, tuple[Edit, ...]]):
     """The noisy example. A question's answers move along with its context."""
     changes = {}
     for name, listed in edits.items():
