@@ -2,10 +2,13 @@
 
     --inter, --target --plan_run--> Stage, Stage, ...
 
-An intermediate arm is `TASK[@LANGS]` joined by `+`, or none; a target is `TASK[@LANGS]`. LANGS are
+An intermediate arm is `TASK[@LANGS][:FIELD=VALUE]...` joined by `+`, or none; a target is one
+task, or several steps of it joined by `~`, each of which goes on where the one before ended:
+`panx~panx@sw:examples=100` is then evaluated in the languages of its last step alone. LANGS are
 languages joined by commas, or `all` that have training data: the task's translated or own training
-files there. Without LANGS a task is trained in English, masked LM in every language. Selection
-always looks at English dev. `all` as an arm stands for the paper's nine tasks.
+files there. Without LANGS a task is trained in English, masked LM in every language. FIELD=VALUE
+is --set's, for this stage only. Selection always looks at English dev. `all` as an arm stands for
+the paper's nine tasks.
 
 A stage's key is a hash of contents (weights, vocabulary, data, settings, seed): stages are shared
 by all runs that need them, and the same stage is never trained twice.
@@ -37,6 +40,9 @@ RECIPES = {
 }
 COMMON = {"weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999, "mask_rate": 0.15,
           "random_rate": 0.1, "steps": 0, "evaluations": 10}  # steps 0: as the epochs need
+# A task's own, off at 0 and then no part of the values, keys and records. examples: train on so
+# many of each language, drawn with the seed and `draw`; random_tags: the control without content.
+OFF = {"examples": 0, "draw": 0, "random_tags": 0}
 FLOATS = ("lr", "epochs", "weight_decay", "warmup", "clip", "beta2", "mask_rate", "random_rate",
           "alpha")                  # 30 and 30.0 are the same setting
 ROW_FIELDS = ("batch_size", "epochs", "max_length", "stride", "max_question", "max_answer",
@@ -45,29 +51,34 @@ LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (0, 1e4), "steps
           "max_length": (8, 8192), "stride": (1, 8192), "max_question": (1, 8192),
           "max_answer": (1, 8192), "weight_decay": (0, 1), "warmup": (0, 1), "clip": (1e-9, 1e9),
           "beta2": (0, 0.999999), "mask_rate": (1e-3, 0.9), "random_rate": (0, 0.9),
-          "evaluations": (1, 1000), "alpha": (0, 1)}
+          "evaluations": (1, 1000), "alpha": (0, 1), "examples": (0, 1e9), "draw": (0, 1e9),
+          "random_tags": (0, 1)}
 
 
 # -------------------------------------------------------------------------------- settings
 
 
-def resolve(row, role: str, given, recipe: dict) -> dict[str, tuple]:
-    """Every value of one task in a stage, as field -> (value, origin); later origins win."""
+def resolve(row, role: str, given, recipe: dict, own: tuple = ()) -> dict[str, tuple]:
+    """Every value of one task in a stage, as field -> (value, origin); later origins win. own:
+    (field, text) of the stage's notation."""
     values = {name: (getattr(row, name), f"row {row.name}") for name in ROW_FIELDS}
-    values |= {name: (value, "default") for name, value in COMMON.items()}
+    values |= {name: (value, "default") for name, value in (COMMON | OFF).items()}
     values["lr"] = (RECIPES[given.recipe][role], f"recipe {given.recipe}, {role}")
     values |= {name: (value, "recipe.json") for name, value in recipe.get(row.name, {}).items()}
     values |= {name: (float(values[name][0]), values[name][1]) for name in FLOATS}
-    for owner, name, text in given.set:
+    changes = [(*change, "--set") for change in given.set]
+    for owner, name, text, origin in [*changes, *(("", *change, "stage") for change in own)]:
         if name not in values:
-            raise UserError(f"--set {name}: no such field ({', '.join(values)})")
+            raise UserError(f"{origin} {name}: no such field ({', '.join(values)})")
         if owner in ("", row.name):
-            values[name] = (parse_value(name, text), "--set")
+            values[name] = (parse_value(name, text), origin)
     bad = [f"{name}={values[name][0]} (allowed {low} to {high})"
            for name, (low, high) in LIMITS.items() if not low <= values[name][0] <= high]
     if bad:
         raise UserError(f"{row.name}: {'; '.join(bad)}")
-    return values
+    if values["random_tags"][0] and row.kind != "tagging":
+        raise UserError(f"{row.name}: random_tags is for tagging")
+    return {name: value for name, value in values.items() if OFF.get(name) != value[0]}
 
 
 def parse_value(name: str, text: str):
@@ -92,6 +103,14 @@ class Context:
     recipe: dict
     hardware: predict.Hardware
     stop: object                            # () -> exit code of a signal that arrived, or 0
+
+
+class Named(NamedTuple):
+    """One task of an arm or a target, as it is written."""
+
+    name: str
+    languages: tuple[str, ...] = ()         # (): English
+    settings: tuple[tuple[str, str], ...] = ()      # (field, text)
 
 
 class Member(NamedTuple):
@@ -144,21 +163,33 @@ def start_digest(folder: Path) -> str:
     return digest([(path.name, sha256(path)) for path in found])
 
 
-def parse_task(text: str) -> tuple[str, tuple[str, ...]]:
-    """"mnli@de,fr" -> ("mnli", ("de", "fr")); ("mnli", ()) where no languages are named."""
-    name, at, languages = text.partition("@")
+def parse_task(text: str) -> Named:
+    """"mnli@de,fr:steps=9" -> ("mnli", ("de", "fr"), (("steps", "9"),))."""
+    task, *settings = text.split(":")
+    name, at, languages = task.partition("@")
     wanted = tuple(languages.split(",")) if at else ()
     if "" in wanted or len(set(wanted)) < len(wanted):
         raise UserError(f"{text}: expected TASK@LANG,LANG or TASK@all, each language once")
+    pairs = tuple(tuple(setting.split("=")) for setting in settings)
+    if any(len(pair) != 2 or "" in pair for pair in pairs):
+        raise UserError(f"{text}: expected TASK:FIELD=VALUE")
     tasks.get(name)
-    return name, wanted
+    return Named(name, wanted, pairs)
 
 
-def parse_arm(inter: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The tasks of an intermediate arm with the languages named; [] for none."""
+def parse_arm(inter: str) -> list[Named]:
+    """The tasks of an intermediate arm; [] for none."""
     parts = [part for text in inter.split("+")
              for part in (tasks.INTERMEDIATE if text == "all" else [text])]
     return [] if inter == "none" else [parse_task(part) for part in parts]
+
+
+def parse_target(target: str) -> list[Named]:
+    """The steps of a target, of one task: "panx~panx@sw" -> panx in English, then in sw."""
+    steps = [parse_task(text) for text in target.split("~")]
+    if len({step.name for step in steps}) > 1:
+        raise UserError(f"{target}: the steps of a target are of one task")
+    return steps
 
 
 def split_list(text: str) -> list[str]:
@@ -166,7 +197,7 @@ def split_list(text: str) -> list[str]:
     begin with a task is a language."""
     names, found = {"none", "all", *tasks.TASKS}, []
     for part in text.split(","):
-        if found and "@" in found[-1] and not names & set(re.split("[+@]", part)[:1]):
+        if found and "@" in found[-1] and not names & set(re.split("[+@:~]", part)[:1]):
             found[-1] += f",{part}"
         else:
             found.append(part)
@@ -207,26 +238,29 @@ def plan_run(inter: str, target: str, seed: int, context: Context) -> list[Stage
     def member(name, row, wanted):
         return Member(name, row, training_languages(tasks.get(name), wanted, context))
 
-    arm = tuple(member(name, name, wanted) for name, wanted in parse_arm(inter))
-    chain = [("with mlm" if any(tasks.get(one.name).kind == "mlm" for one in arm)
-              else "intermediate", arm)] if arm else []
-    if target != "none":
-        row, wanted = parse_task(target)
-        trained = tasks.get(row).train_on
-        if wanted and not trained:
-            raise UserError(f"{target}: {row} is not trained, it has no training languages")
-        chain += [("target", (member(name, row if len(trained) == 1 else name, wanted),))
-                  for name in trained]
+    arm = parse_arm(inter)
+    is_mixed = any(tasks.get(one.name).kind == "mlm" for one in arm)
+    chain = [("with mlm" if is_mixed else "intermediate",
+              tuple(member(one.name, one.name, one.languages) for one in arm),
+              {one.name: one.settings for one in arm})] if arm else []
+    for step in parse_target(target) if target != "none" else ():
+        trained = tasks.get(step.name).train_on
+        if target != step.name and not trained:
+            raise UserError(f"{target}: {step.name} is not trained, it has no training languages")
+        rows = [step.name] if len(trained) == 1 else trained
+        chain += [("target", (member(name, row, step.languages),), {row: step.settings})
+                  for name, row in zip(trained, rows)]
     return link(chain, seed, context)
 
 
-def link(chain: list[tuple[str, tuple[Member, ...]]], seed: int, context: Context) -> list[Stage]:
-    """(role, members) of each stage -> stages, each keyed by its contents and the stage before."""
+def link(chain: list[tuple], seed: int, context: Context) -> list[Stage]:
+    """(role, members, {row: own settings}) of each stage -> stages, each keyed by its contents and
+    the stage before."""
     stages, start = [], start_digest(context.model)
-    for (before, _), (role, members) in zip([("", ()), *chain], chain):
+    for (before, *_), (role, members, own) in zip([("",), *chain], chain):
         goes_on = before == role == "target"
-        values = {member.row: resolve(tasks.get(member.row), role, context.given, context.recipe)
-                  for member in members}
+        values = {member.row: resolve(tasks.get(member.row), role, context.given, context.recipe,
+                                      own[member.row]) for member in members}
         files = {str(p): sha256(p) for member in members for p in training_files(member, context)}
         start = digest(stage_digest(members, values, files, seed, start, context), goes_on)
         stages.append(Stage(members, seed, values, goes_on, files, start[:24]))

@@ -36,9 +36,9 @@ from checkpoints import checkpoint_name, log, remove_folder, sync_folder, write_
 from features import features_of
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
-from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, digest, parse_task, plan_run, resolve,
-                  sha256, start_digest)
-from train import Part, Stopped, dev_subset, make_setup, stage_steps, train
+from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, digest, parse_target, plan_run,
+                  resolve, sha256, start_digest)
+from train import SUBSET, Part, Stopped, make_setup, stage_steps, train
 
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
 BEAT, TAKEOVER = 30, 300        # seconds between two signs of life; of silence before a takeover
@@ -56,20 +56,32 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     english, limit = context.world["english"], context.given.limit
     loaded = [evaluation.load_examples(task, context.data, "train", lang, limit)
               for lang in member.languages]
-    examples = [e for part in loaded for e in part.examples]
+    parts = [training_examples(part.examples, values, stage.seed) for part in loaded]
+    examples = [example for part in parts for example in part]
+    change = draws.random_tags(examples, stage.seed) if values.get("random_tags") else None
+    if change:
+        examples = [change(example) for example in examples]
     log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples, "
         f"{sum(part.dropped for part in loaded):,} without gold left out")
     cache = feature_folder(context)
     features = features_of(task, examples, tokenizer, labels, True, cache)
-    language = numpy.repeat(range(len(loaded)), [len(part.examples) for part in loaded])
+    language = numpy.repeat(range(len(parts)), [len(part) for part in parts])
     order = draws.Order(features.item_lengths, values["batch_size"], stage.seed, task.name,
                         language[features.example[::features.group]], values["alpha"])
     part = Part(task, labels, values, features, order)
     if task.kind != "mlm":
         dev = evaluation.load_examples(task, context.data, "dev", english, limit)
-        part.dev, part.groups = dev_subset(dev)
+        part.dev, part.groups = draws.subset(dev.examples, SUBSET, "dev", groups=dev.groups)
+        part.dev = [change(example) for example in part.dev] if change else part.dev
         part.dev_features = features_of(task, part.dev, tokenizer, labels, cache=cache)
     return part
+
+
+def training_examples(examples: list, values: dict, seed: int) -> list:
+    """All of them or, by the setting `examples`, so many drawn by (seed, draw)."""
+    count = values.get("examples", 0)
+    key = "examples", seed, values.get("draw", 0)
+    return draws.subset(examples, count, *key)[0] if count else examples
 
 
 def feature_folder(context: Context) -> Path | None:
@@ -258,9 +270,10 @@ def run_folder(inter: str, target: str, seed: int, context: Context) -> Path:
 
 
 def target_task(target: str, context: Context):
-    """The target's row with the values that hold in this command."""
-    row = tasks.get(parse_task(target)[0])
-    values = resolve(row, "target", context.given, context.recipe)
+    """The target's row with the values that hold in its last step."""
+    last = parse_target(target)[-1]
+    row = tasks.get(last.name)
+    values = resolve(row, "target", context.given, context.recipe, last.settings)
     return replace(row, **{name: values[name][0] for name in ROW_FIELDS})
 
 
@@ -320,12 +333,13 @@ def describe_run(inter, target, seed, stages, context) -> dict:
     """config.json: `key` decides the result and must agree on resume, the rest is recorded."""
     task = target_task(target, context)
     split = context.given.split or task.eval_split
-    languages = splits.languages(task, context.data, split)
+    languages = evaluated(target, task, split, stages, context)
     if not languages:
         expected = ", ".join(task.files.get(split, ())) or f"no split {split} in this data set"
         raise UserError(f"{task.name} {split}: no files (expected {expected})", context.data)
-    if context.world["world"] == "real" and set(task.languages) - set(languages):
-        missing = [lang for lang in task.languages if lang not in languages]
+    found = splits.languages(task, context.data, split)
+    if context.world["world"] == "real" and set(task.languages) - set(found):
+        missing = [lang for lang in task.languages if lang not in found]
         log(f"{task.name} {split}: no files for {' '.join(missing)}")
     files = gold_files(task, split, languages, context)
     return {
@@ -345,6 +359,13 @@ def describe_run(inter, target, seed, stages, context) -> dict:
                      "device": str(context.hardware.device), "threads": torch.get_num_threads(),
                      "ranks": ranks.size()},
     }
+
+
+def evaluated(target: str, task, split: str, stages, context: Context) -> list[str]:
+    """The languages found; of a target of several steps those that the last one is trained in."""
+    found = splits.languages(task, context.data, split)
+    is_chain = len(parse_target(target)) > 1
+    return [lang for lang in found if not is_chain or lang in stages[-1].members[0].languages]
 
 
 def git_commit() -> str:
@@ -393,7 +414,7 @@ def evaluate(folder: Path, task, key: dict, stages, start: Path, context: Contex
     """Predict every language that has no prediction file yet, then (rank 0) score all files."""
     trained = tasks.get(stages[-1].head) if task.train_on else task
     split, limit = key["split"], context.given.limit
-    languages = splits.languages(task, context.data, split)
+    languages = evaluated(key["target"], task, split, stages, context)
     predict_missing(folder, task, split, languages, start, trained, context)
     if ranks.rank() > 0:
         return

@@ -5,6 +5,7 @@
     python stilts.py --inter none --target xnli --seed 1,2,3                baseline, three seeds
     python stilts.py --inter mnli+squad+mlm --target panx,tatoeba           several tasks at once
     python stilts.py --inter mnli@de --target tydiqa@sw,te                  other training languages
+    python stilts.py --inter none --target panx~panx@sw:examples=100        then a few of Swahili
     python stilts.py --predict RUN FILE                                     answers for a file
 
 A run is a chain of stages: intermediate task(s), then the target task's training, each from the
@@ -159,7 +160,7 @@ def chosen_tasks(given) -> tuple[str, list[str]]:
         return given.inter, [row.name for row in rows if not row.scored_only]
     targets = plan.split_list(given.target)
     for target in [target for target in targets if target != "none"]:
-        row = tasks.get(plan.parse_task(target)[0])
+        row = tasks.get(plan.parse_target(target)[0].name)
         if row.kind == "mlm" or row.scored_only:
             why = "masked LM is an intermediate task" if row.kind == "mlm" else row.recipe
             raise UserError(f"--target {row.name}: {why}")
@@ -167,7 +168,7 @@ def chosen_tasks(given) -> tuple[str, list[str]]:
 
 
 def check_intermediate(inter: str) -> None:
-    names = [name for name, _ in plan.parse_arm(inter)]
+    names = [one.name for one in plan.parse_arm(inter)]
     if len(set(names)) < len(names):
         raise UserError(f"--inter {inter}: a task stands twice (several languages: TASK@LANG,LANG)")
     for row in map(tasks.get, names):
@@ -352,7 +353,7 @@ def print_files(target: str, given, context) -> None:
     """Languages found for a target, and what would have to be fetched for the others."""
     if target == "none":
         return
-    task = tasks.get(plan.parse_task(target)[0])
+    task = tasks.get(plan.parse_target(target)[0].name)
     split = given.split or task.eval_split
     found = splits.languages(task, context.data, split)
     print(f"  {target} {split}: found {' '.join(found) or 'no language'}")

@@ -20,14 +20,14 @@ import draws
 import eval as evaluation
 import predict
 import ranks
-import splits
 import tasks
 import weights
 from checkpoints import checkpoint_name, log, newest_checkpoint, write_checkpoint, write_file
 from model import LOSSES, ActiveVocabulary, Model, clip_gradients, make_optimizer
 from files import UserError, read_json
 
-SUBSET = 500                            # English dev examples that select the best step (jiant)
+SUBSET = 500                    # English dev examples (of a pooled row: of each member) that select
+                                # the best step (jiant)
 CAP = 2 ** 17                  # examples-proportional sampling with a cap (Phang et al. 2020)
 
 
@@ -56,25 +56,6 @@ class Part:
     def size(self) -> int:
         """Training items, at most CAP: decides how often a task of a mixture is drawn."""
         return min(len(self.order.lengths), CAP)
-
-
-def dev_subset(dev: splits.Split) -> tuple[list, tuple[int, ...]]:
-    """At most SUBSET examples (of a pooled row: of each member), drawn once and for all by their
-    number, in file order; and how many there are of each member. For retrieval: so many queries and
-    their right candidates."""
-    if hasattr(dev.examples[0], "side"):
-        queries = [e for e in dev.examples if e.side == "query"]
-        some = draws.stream("dev").permutation(len(queries))[:SUBSET]
-        chosen = [queries[i] for i in sorted(some)]
-        right = {name for query in chosen for name in query.gold}
-        return [*(e for e in dev.examples if e.id in right), *chosen], ()
-    chosen, sizes, start = [], [], 0
-    for size in dev.groups or (len(dev.examples),):
-        some = draws.stream("dev").permutation(size)[:SUBSET]
-        chosen += [dev.examples[start + i] for i in sorted(some)]
-        sizes.append(len(some))
-        start += size
-    return chosen, tuple(sizes)
 
 
 def stage_steps(parts: dict[str, Part], settings: dict) -> int:
