@@ -15,7 +15,6 @@ prints what is done. Results go to stdout, logs to stderr.
 
 import argparse
 import difflib
-import itertools
 import os
 import re
 import signal
@@ -250,7 +249,7 @@ def run_all(given, context: plan.Context) -> None:
     """Every run of the command, then one table per target."""
     inter, targets = chosen_tasks(given)
     arms = list(dict.fromkeys(("none", inter)))
-    check_runs(given, [inter], targets, context)
+    check_runs(given, [(inter, target) for target in targets], context)
     ranks.on_first(lambda: own_folder(context.out))
     for target in targets:
         results = [result for arm in (arms if target != "none" else [inter])
@@ -276,10 +275,11 @@ def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[
     return results
 
 
-def check_runs(given, arms: list[str], targets: list[str], context: plan.Context) -> None:
-    """Plan every run before the first begins, so that a mistake in the last costs nothing."""
+def check_runs(given, pairs, context: plan.Context) -> None:
+    """Plan every run, a pair (arm, target), before the first begins, so that a mistake in the last
+    costs nothing."""
     used, predicted = set(), set()
-    for inter, target in itertools.product(arms, targets):
+    for inter, target in pairs:
         stages = plan.plan_run(inter, target, given.seed[0], context)
         used |= {row for stage in stages for row in stage.values}
         for stage in stages:
@@ -312,7 +312,7 @@ def own_folder(out: Path) -> None:
 def print_plan(given, context: plan.Context) -> None:
     """Stages, files, values with their origin, steps, memory and disk; reads, writes nothing."""
     inter, targets = chosen_tasks(given)
-    check_runs(given, [inter], targets, context)
+    check_runs(given, [(inter, target) for target in targets], context)
     _, state, vocabulary, _ = weights.load_encoder(context.model)
     tokenizer = data.Tokenizer(vocabulary)
     size = 4 * sum(t.numel() for t in state.values())

@@ -40,6 +40,7 @@ class Task:
     eval_split: str = "test"
     dev_share: float = 0.0  # of the training paragraphs that are dev where there are no dev files
     benchmarks: tuple[str, ...] = ()
+    studies: tuple[str, ...] = ()  # of studies/, each with the row's part in it: "reasoning:core"
     parallel: bool = False  # the same items in all languages, in file order or by id (its source)
     scored_only: bool = False  # read and scored, but not run: `recipe` says why
     fixture_only: bool = False  # never run on a real file by this project's tests
@@ -322,6 +323,7 @@ ROWS = (
         name="xnli", kind="classification", group="semantic", metric="accuracy", parallel=True,
         languages=tuple("en ar bg de el es fr hi ru sw th tr ur vi zh".split()),
         reader=readers.read_pairs, labels=NLI, train_on=("mnli",), benchmarks=BOTH,
+        studies=("reasoning:core",),
         files=each("dev test", "xnli/XNLI-1.0/xnli.{split}.tsv", "xtreme/xnli/{split}-{lang}.tsv",
                    "xnli/{split}-{lang}.tsv"),
         batch_size=32, epochs=2, max_length=256, recipe=JIANT,
@@ -334,6 +336,7 @@ ROWS = (
         name="pawsx", kind="classification", group="semantic", metric="accuracy", parallel=True,
         languages=tuple("en de es fr ja ko zh".split()), reader=readers.read_pairs,
         labels=("0", "1"), train_on=("pawsx",), benchmarks=("xtreme",),
+        studies=("reasoning:core",),
         files={"train": ("pawsx/x-final/{lang}/train.tsv",
                          "pawsx/x-final/{lang}/translated_train.tsv",
                          "xtreme/pawsx/train-{lang}.tsv", "pawsx/train-{lang}.tsv")}
@@ -351,6 +354,7 @@ ROWS = (
                         "ta te th tl tr ur vi yo zh".split()),
         xtreme_r=("lt", "pl", "uk", "wo", "ro"),
         reader=tagging.read_udpos, labels=UPOS, train_on=("udpos",), benchmarks=BOTH,
+        studies=("noise:core",),
         files=each("train dev test", "ud/*/{lang}_*-ud-{split}.conllu",
                    "xtreme/udpos/{split}-{lang}.tsv", "udpos/{split}-{lang}.tsv"),
         batch_size=32, epochs=10, max_length=256, recipe=JIANT,
@@ -364,6 +368,7 @@ ROWS = (
         name="panx", kind="tagging", group="entity", metric="chunk_f1",
         languages=XTREME_40, xtreme_r=("qu", "pl", "uk", "az", "lt", "pa", "gu", "ro"),
         reader=tagging.read_panx, labels=IOB2, train_on=("panx",), benchmarks=BOTH,
+        studies=("noise:core",),
         files=each("train dev test", "panx/{lang}/{split}", "panx_raw/{lang}/{split}",
                    "xtreme/panx/{split}-{lang}.tsv", "panx/{split}-{lang}.tsv"),
         batch_size=32, epochs=10, max_length=256, recipe=JIANT,
@@ -379,6 +384,7 @@ ROWS = (
         parallel=True,
         languages=tuple("en es de el ru tr ar vi th zh hi".split()), xtreme_r=("ro",),
         reader=readers.read_squad, files=each("test", "xquad/xquad.{lang}.json"), benchmarks=BOTH,
+        studies=("reasoning:extended",),
         batch_size=16, epochs=2, max_length=384, recipe=JIANT, sizes="test 1,190 per language",
         source="Artetxe et al. 2020", licence="CC BY-SA 4.0",
         urls=at("https://github.com/deepmind/xquad/raw/master/xquad.",
@@ -399,6 +405,7 @@ ROWS = (
         name="mlqa", kind="span", group="span", metric="squad_mlqa", train_on=("squad",),
         parallel=True,
         languages=tuple("en es de ar hi vi zh".split()), reader=readers.read_squad, benchmarks=BOTH,
+        studies=("reasoning:extended",),
         files=each("dev test", "mlqa/MLQA_V1/{split}/{split}-context-{lang}-question-{lang}.json",
                    "mlqa/xtreme_blanked/{split}-context-{lang}-question-{lang}.json"),
         batch_size=16, epochs=2, max_length=384, recipe=JIANT,
@@ -412,6 +419,7 @@ ROWS = (
         languages=tuple("en ar bn fi id ko ru sw te".split()),
         codes={code: word for word, code in readers.TYDIQA_WORDS.items()},
         reader=readers.read_squad, train_on=("tydiqa",), dev_share=0.1, benchmarks=BOTH,
+        studies=("reasoning:extended", "noise:core"),
         files={
             "train": ("tydiqa/tydiqa-goldp-v1.1-train.json",
                       "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{lang}.train.json"),
@@ -433,6 +441,7 @@ ROWS = (
                         "ru ja ka ko th sw zh kk tr et fi hu".split()),
         xtreme_r=("az", "lt", "pl", "uk", "ro"), codes=LASER,
         reader=readers.read_tatoeba, benchmarks=BOTH,
+        studies=("noise:core",),
         files=each("test", "tatoeba/v1/tatoeba.{code}-eng.*", "xtreme/tatoeba/{lang}-en.*",
                    "tatoeba/{lang}-en.*"),
         batch_size=100, epochs=0, max_length=512, recipe="XTREME's scripts; nothing is trained",
@@ -479,6 +488,7 @@ ROWS = (
                "test": ("xcopa/data/{lang}/test.{lang}.jsonl", "xtreme/xcopa/test-{lang}.jsonl",
                         "xcopa/test-{lang}.jsonl")},
         train_on=("siqa", "copa"), benchmarks=("xtreme-r",), batch_size=32, epochs=5,
+        studies=("reasoning:apart", "noise:core"),
         max_length=128, recipe=XTREME, sizes="dev 100, test 500 per language",
         source="Ponti et al. 2020", licence="CC BY 4.0",
         urls=at("https://github.com/cambridgeltl/xcopa/archive/", "master.zip"),

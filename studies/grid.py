@@ -13,11 +13,12 @@ process dies; what another one has locked is left for later. A run that fails st
 """
 
 import argparse
-import json
+import itertools
 import os
 import re
 import time
 import traceback
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -57,24 +58,34 @@ class Job:
 # ------------------------------------------------------------------------------------ plan
 
 
-def parse(arguments):
-    """(flags of the grid, flags of stilts.py with the lists split)."""
-    parser = stilts.Parser(prog="python -m studies grid", description=__doc__, allow_abbrev=False,
+def parse(arguments, prog: str = "grid", doc: str = __doc__, add_flags=None, defaults=None):
+    """(flags of a command of studies/, flags of stilts.py with the lists split).
+
+    add_flags(parser) adds more of the command's own; defaults(own) gives flags of stilts.py that
+    hold where the command names none. Raises UserError.
+    """
+    parser = stilts.Parser(prog=f"python -m studies {prog}", description=doc, allow_abbrev=False,
                            formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="one of N processes (1/1)")
     parser.add_argument("--report-only", action="store_true", help="train nothing")
+    if add_flags:
+        add_flags(parser)
     own, rest = parser.parse_known_args(arguments)
-    _, given = stilts.parse(rest)
+    own.shard = parse_shard(own.shard)
+    _, given = stilts.parse([*(defaults(own) if defaults else []), *rest])
     stilts.check_given(given)
-    shard = re.fullmatch(r"(\d{1,4})/(\d{1,4})", own.shard)
-    if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
-        raise UserError(f"--shard {own.shard}: expected I/N with I from 1 to N, as in 2/4")
-    own.shard = int(shard[1]), int(shard[2])
     if os.environ.get("WORLD_SIZE", "1") != "1" or given.controls or given.missing:
-        raise UserError("a grid is no command for torchrun (--shard), --controls or --missing")
+        raise UserError(f"{prog} is no command for torchrun (--shard), --controls or --missing")
     if not given.target or given.target == "none" or given.layer == "all":
-        raise UserError("a grid wants --target with tasks, and --layer with one number")
+        raise UserError(f"{prog} wants --target with tasks, and --layer with one number")
     return own, given
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    shard = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    if not shard or not 1 <= int(shard[1]) <= int(shard[2]):
+        raise UserError(f"--shard {text}: expected I/N with I from 1 to N, as in 2/4")
+    return int(shard[1]), int(shard[2])
 
 
 def arms_and_targets(given) -> tuple[list[str], list[str]]:
@@ -85,11 +96,13 @@ def arms_and_targets(given) -> tuple[list[str], list[str]]:
     return arms, list(dict.fromkeys(targets))
 
 
-def plan_jobs(arms: list[str], targets: list[str], context: plan.Context) -> list[Job]:
-    """All jobs by arm and seed, shared stages before the runs that need them."""
+def plan_jobs(pairs: list[tuple[str, str]], context: plan.Context) -> list[Job]:
+    """All jobs of pairs (arm, target) by seed and arm, shared stages before the runs that need
+    them."""
     jobs = []
     for seed in context.given.seed:
-        for arm in arms:
+        for arm in dict.fromkeys(arm for arm, _ in pairs):
+            targets = [target for name, target in pairs if name == arm]
             chosen = targets if arm == "none" else ["", *targets]
             jobs += [Job(arm, target, seed, plan.plan_run(arm, target or "none", seed, context))
                      for target in chosen]
@@ -197,13 +210,14 @@ def disk_line(first: int, last: int, context: plan.Context) -> str:
 # ------------------------------------------------------------------------------------ work
 
 
-def work(jobs: list[Job], context: plan.Context) -> dict[str, str]:
-    """Do all jobs; what others have locked comes last, again and again. Returns what failed, as
-    job's name -> one line. Raises Stopped."""
+def work(jobs: list[Job], context: plan.Context, do_job=None) -> dict[str, str]:
+    """Do all jobs; what others have locked comes last, again and again. do_job(job, context): what
+    is done for one, do() itself or more than it. Returns what failed, as job's name -> one line.
+    Raises Stopped."""
     unfinished = {job.group for job in jobs if job.target and not is_done(job, context)}
     waiting, failed, told = [job for job in jobs if job.target or job.group in unfinished], {}, 0
     while waiting:
-        busy = [job for job in waiting if not attempt(job, failed, context)]
+        busy = [job for job in waiting if not attempt(job, failed, context, do_job or do)]
         if busy and len(busy) != told:
             log(f"{len(busy)} jobs wait for other processes, as {busy[0].name}")
             told = len(busy)
@@ -215,14 +229,14 @@ def work(jobs: list[Job], context: plan.Context) -> dict[str, str]:
     return failed
 
 
-def attempt(job: Job, failed: dict[str, str], context: plan.Context) -> bool:
+def attempt(job: Job, failed: dict[str, str], context: plan.Context, do_job) -> bool:
     """Do one job or note why it failed; False if another process is at it."""
     shared = Job(job.inter, "", job.seed, []).name
     if shared in failed:
         failed[job.name] = f"its intermediate stage failed ({failed[shared]})"
         return True
     try:
-        do(job, context)
+        do_job(job, context)
     except runs.Busy:
         return False
     except Stopped:
@@ -247,14 +261,17 @@ def do(job: Job, context: plan.Context) -> None:
         start = runs.run_stage(stage, start, context)
 
 
-def write_report(found: dict, out: Path, notice: str, failed: dict[str, str]) -> str:
-    """One process at a time: shards end together, each with the same report."""
-    while True:
-        try:
-            with runs.locked(out / "report"):
-                return report.write(found, out / "report", notice, failed)
-        except runs.Busy:
-            time.sleep(1)
+@contextmanager
+def waiting(folder: Path):
+    """The lock of a folder, when it is free: shards end together, each with the same report."""
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(runs.locked(folder))
+                break
+            except runs.Busy:
+                time.sleep(1)
+        yield
 
 
 def main(arguments=None) -> int:
@@ -266,8 +283,9 @@ def main(arguments=None) -> int:
     if notice:
         print(notice)
     if not own.report_only:
-        stilts.check_runs(given, arms, targets, context)
-        jobs = plan_jobs(arms, targets, context)
+        pairs = list(itertools.product(arms, targets))
+        stilts.check_runs(given, pairs, context)
+        jobs = plan_jobs(pairs, context)
         print("\n".join(plan_lines(jobs, context)), flush=True)
     if given.dry_run:
         return 0
@@ -279,7 +297,8 @@ def main(arguments=None) -> int:
         return stopped.args[0]
     found = {(arm, target, seed): results.load(runs.run_folder(arm, target, seed, context))
              for arm in arms for target in targets for seed in given.seed}
-    print(write_report(found, context.out, notice, failed))
+    with waiting(context.out / "report"):
+        print(report.write(found, context.out / "report", notice, failed))
     if notice:
         print(notice)
     return 2 if failed else 0

@@ -224,21 +224,34 @@ def against(arm: list[dict[int, Run]], other: list[dict[int, Run]],
     if not seeds:
         return None
     targets = [[(a[seed], b[seed]) for seed in seeds] for a, b in zip(arm, other)]
-    stacked, clusters, last = [], [], -1
     for pairs in targets:
         check_alike(pairs)
-        by_language = differences(pairs, languages)
-        stacked.append(stratified(list(by_language.values())))
-        clusters += [pairs[0][0].examples[lang][1] + last + 1 for lang in by_language]
-        last = max(part.max() for part in clusters)
-    values = stratified(stacked)
-    clusters = np.unique(np.concatenate(clusters), return_inverse=True)[1]     # 0, 1, 2, ...
-    count, table = int(clusters.max()) + 1, cluster_table(values, clusters)
-    units = (table.mean(0), None) if count > POOL else (values.mean(0), clusters)
+    return compared(dict(zip(seeds, zip(*targets))),
+                    [differences(pairs, languages) for pairs in targets],
+                    [{lang: run.examples[lang][1] for lang in languages(run)}
+                     for (run, _), *_ in targets])
+
+
+def compared(pairs: dict[int, list[tuple[Run, Run]]], parts: list[dict[str, np.ndarray]],
+             clusters: list[dict[str, np.ndarray]]) -> Comparison:
+    """The tests of differences that are computed already.
+
+    pairs: seed -> (run, other run) of each target; parts: of each target, language -> difference of
+    each seed and example [S, E]; clusters: likewise, what each example belongs to [E].
+    """
+    stacked = [stratified(list(by_language.values())) for by_language in parts]
+    ids, last = [], -1
+    for by_language in clusters:                       # of different targets: never the same
+        found = np.unique(np.concatenate(list(by_language.values())), return_inverse=True)[1]
+        ids.append(found + last + 1)
+        last = int(ids[-1].max())
+    values, ids = stratified(stacked), np.concatenate(ids)
+    count, table = last + 1, cluster_table(values, ids)
+    units = (table.mean(0), None) if count > POOL else (values.mean(0), ids)
     return Comparison(
-        dict(zip(seeds, zip(*targets))), values.mean(1).tolist(),
-        {lang: part.mean(1).tolist() for lang, part in by_language.items()}
-        if len(targets) == 1 else {}, count,
+        pairs, values.mean(1).tolist(),
+        {lang: part.mean(1).tolist() for lang, part in parts[0].items()}
+        if len(parts) == 1 else {}, count,
         statistics.paired_interval(*units), statistics.two_level_interval(table),
         statistics.sign_flip(*units), statistics.detectable(*units))
 

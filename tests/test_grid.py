@@ -110,7 +110,7 @@ def test_every_shard_does_everything_in_the_end_its_own_share_first():
 
 @pytest.mark.parametrize("arguments, words", [
     (["--target", "tydiqa", "--shard", "3/2"], "expected I/N"),
-    (["--target", "none", "--inter", "squad"], "a grid wants --target"),
+    (["--target", "none", "--inter", "squad"], "grid wants --target"),
     (["--target", "tydiqa", "--inter", "none,sqad"], "unknown task 'sqad'"),
     (["--target", "tydiqa", "--inter", "none,squad", "--set", "mnli.lr=1e-5"], "no stage here")])
 def test_mistakes_cost_nothing(tmp_path, arguments, words):

@@ -20,8 +20,8 @@ ORDER = ("files", "readers", "tagging", "tasks", "splits", "metrics", "submissio
 # room -> rooms of ours that it may import: those before it, and fewer for rooms that stand apart
 ROOMS = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)} | {
     "model": set(), "weights": {"files", "model"}, "metrics": {"files", "readers"}}
-ALL_ROOMS = 7100              # lines of all rooms together
-ALL_STUDIES = 4000            # lines of studies/
+ALL_ROOMS = 7200              # lines of all rooms together
+ALL_STUDIES = 6500            # lines of studies/
 AUDIT_PATH = 1400             # lines that `--inter squad --target tydiqa` executes
 PARSED = {name: ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")) for name in ROOMS}
 STUDIES = {path.stem: ast.parse(path.read_text(encoding="utf-8"))
@@ -78,7 +78,7 @@ def imports(tree) -> set[str]:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_studies_import_rooms_and_never_the_reverse(name):
-    assert imports(STUDIES[name]) <= {"studies", "numpy", *ROOMS, *sys.stdlib_module_names}
+    assert imports(STUDIES[name]) <= {"studies", "numpy", "torch", *ROOMS, *sys.stdlib_module_names}
     assert all("studies" not in imports(tree) for tree in PARSED.values())
 
 
