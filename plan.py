@@ -66,19 +66,27 @@ def resolve(row, role: str, given, recipe: dict, own: tuple = ()) -> dict[str, t
     values["lr"] = (RECIPES[given.recipe][role], f"recipe {given.recipe}, {role}")
     values |= {name: (value, "recipe.json") for name, value in recipe.get(row.name, {}).items()}
     values |= {name: (float(values[name][0]), values[name][1]) for name in FLOATS}
-    changes = [(*change, "--set") for change in given.set]
-    for owner, name, text, origin in [*changes, *(("", *change, "stage") for change in own)]:
+    for name, text, origin in changes(row, given, own):
         if name not in values:
             raise UserError(f"{origin} {name}: no such field ({', '.join(values)})")
-        if owner in ("", row.name):
-            values[name] = (parse_value(name, text), origin)
+        values[name] = (parse_value(name, text), origin)
+    check_values(row, values)
+    return {name: value for name, value in values.items() if OFF.get(name) != value[0]}
+
+
+def changes(row, given, own: tuple) -> list[tuple[str, str, str]]:
+    """(field, text, origin) of all that --set and the notation say of a row, later ones win."""
+    return [*((name, text, "--set") for owner, name, text in given.set if owner in ("", row.name)),
+            *((name, text, "stage") for name, text in own)]
+
+
+def check_values(row, values: dict) -> None:
     bad = [f"{name}={values[name][0]} (allowed {low} to {high})"
            for name, (low, high) in LIMITS.items() if not low <= values[name][0] <= high]
+    if values["random_tags"][0] and row.kind != "tagging":
+        bad.append("random_tags is for tagging")
     if bad:
         raise UserError(f"{row.name}: {'; '.join(bad)}")
-    if values["random_tags"][0] and row.kind != "tagging":
-        raise UserError(f"{row.name}: random_tags is for tagging")
-    return {name: value for name, value in values.items() if OFF.get(name) != value[0]}
 
 
 def parse_value(name: str, text: str):

@@ -53,35 +53,41 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     values = {k: v for k, (v, _) in stage.values[member.row].items()}
     task = replace(tasks.get(member.name), **{k: values[k] for k in ROW_FIELDS})
     labels = splits.labels(task, context.data)
-    english, limit = context.world["english"], context.given.limit
-    loaded = [evaluation.load_examples(task, context.data, "train", lang, limit)
-              for lang in member.languages]
-    parts = [training_examples(part.examples, values, stage.seed) for part in loaded]
+    parts = [training_examples(task, lang, values, stage.seed, context)
+             for lang in member.languages]
     examples = [example for part in parts for example in part]
-    change = draws.random_tags(examples, stage.seed) if values.get("random_tags") else None
-    if change:
-        examples = [change(example) for example in examples]
-    log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples, "
-        f"{sum(part.dropped for part in loaded):,} without gold left out")
+    log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples")
+    dev, groups = dev_examples(task, context)
+    if values.get("random_tags"):
+        change = draws.random_tags(examples, stage.seed)
+        examples, dev = ([change(example) for example in side] for side in (examples, dev))
     cache = feature_folder(context)
     features = features_of(task, examples, tokenizer, labels, True, cache)
     language = numpy.repeat(range(len(parts)), [len(part) for part in parts])
     order = draws.Order(features.item_lengths, values["batch_size"], stage.seed, task.name,
                         language[features.example[::features.group]], values["alpha"])
-    part = Part(task, labels, values, features, order)
-    if task.kind != "mlm":
-        dev = evaluation.load_examples(task, context.data, "dev", english, limit)
-        part.dev, part.groups = draws.subset(dev.examples, SUBSET, "dev", groups=dev.groups)
-        part.dev = [change(example) for example in part.dev] if change else part.dev
-        part.dev_features = features_of(task, part.dev, tokenizer, labels, cache=cache)
+    part = Part(task, labels, values, features, order, dev, groups)
+    if dev:
+        part.dev_features = features_of(task, dev, tokenizer, labels, cache=cache)
     return part
 
 
-def training_examples(examples: list, values: dict, seed: int) -> list:
-    """All of them or, by the setting `examples`, so many drawn by (seed, draw)."""
-    count = values.get("examples", 0)
-    key = "examples", seed, values.get("draw", 0)
-    return draws.subset(examples, count, *key)[0] if count else examples
+def training_examples(task, lang: str, values: dict, seed: int, context: Context) -> list:
+    """One language's: all or, by the setting `examples`, so many drawn by (seed, draw)."""
+    loaded = evaluation.load_examples(task, context.data, "train", lang, context.given.limit)
+    if loaded.dropped:
+        log(f"{task.name} {lang}: {loaded.dropped:,} training examples without gold left out")
+    count, key = values.get("examples", 0), ("examples", seed, values.get("draw", 0))
+    return draws.subset(loaded.examples, count, *key)[0] if count else loaded.examples
+
+
+def dev_examples(task, context: Context) -> tuple[list, tuple[int, ...]]:
+    """The English ones that select the best step, and how many of each member; mlm has none."""
+    if task.kind == "mlm":
+        return [], ()
+    english = context.world["english"]
+    dev = evaluation.load_examples(task, context.data, "dev", english, context.given.limit)
+    return draws.subset(dev.examples, SUBSET, "dev", groups=dev.groups)
 
 
 def feature_folder(context: Context) -> Path | None:
