@@ -6,7 +6,8 @@ from importlib import import_module
 from files import UserError
 
 STUDIES = {"conventions": "studies.conventions", "grid": "studies.grid",
-           "claims": "studies.claims"}    # name -> module with main(arguments)
+           "claims": "studies.claims", "lowres": "studies.lowres",
+           "syntax": "studies.syntax"}    # name -> module with main(arguments)
 
 
 def main(arguments: list[str]) -> int:
