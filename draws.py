@@ -5,7 +5,6 @@ All are pure functions of their keys, so a resumed run draws what an uninterrupt
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -39,10 +38,10 @@ def subset(examples: list, count: int, *key, groups=()) -> tuple[list, tuple[int
     return chosen, tuple(sizes)
 
 
-def random_tags(examples: list, seed: int) -> Callable:
-    """example -> the same with tags that tell nothing: each word has one tag wherever it stands
-    (the control tasks of Hewitt and Liang 2019). Words in the order of their hashes of (seed, word)
-    share out the tags, so each tag is about as frequent in these examples as the real one."""
+def random_tags(examples: list, dev: list, seed: int) -> tuple[list, list]:
+    """Both with tags that tell nothing: each word has one tag wherever it stands (the control tasks
+    of Hewitt and Liang 2019). Words in the order of their hashes of (seed, word) share out the
+    tags, so each tag is about as frequent in the (training) examples as the real one."""
     def place(word: str) -> float:
         return stream("tag", seed, word).random()
 
@@ -57,8 +56,12 @@ def random_tags(examples: list, seed: int) -> Callable:
     for word in sorted(words, key=place):
         drawn[word] = tag_at((passed + words[word] / 2) / total)
         passed += words[word]
-    return lambda example: example._replace(
-        tags=tuple(drawn.get(word) or tag_at(place(word)) for word in example.words))
+
+    def change(example):
+        return example._replace(tags=tuple(drawn.get(word) or tag_at(place(word))
+                                           for word in example.words))
+
+    return list(map(change, examples)), list(map(change, dev))
 
 
 class Order:

@@ -59,8 +59,7 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples")
     dev, groups = dev_examples(task, context)
     if values.get("random_tags"):
-        change = draws.random_tags(examples, stage.seed)
-        examples, dev = ([change(example) for example in side] for side in (examples, dev))
+        examples, dev = draws.random_tags(examples, dev, stage.seed)
     cache = feature_folder(context)
     features = features_of(task, examples, tokenizer, labels, True, cache)
     language = numpy.repeat(range(len(parts)), [len(part) for part in parts])

@@ -250,7 +250,7 @@ ROWS = (
     Task(
         **WORDS, name="upos", group="syntactic", metric="accuracy",
         reader=tagging.read_upos, labels=UPOS, train_on=("upos",),
-        studies=("syntax:more",),
+        studies=("syntax:core",),
         files=each("train dev test", "ud/*/{english}_*-ud-{split}.conllu"),
         sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
     ),

@@ -1,4 +1,4 @@
-"""What is known of the languages: family, script, word order, and how much there is of each.
+"""What is known of the languages: family, script, word order, amount of text.
 
     code, world --of--> Language --group, joshi_group--> "low", ...
 
@@ -114,7 +114,7 @@ LANGUAGES = {one.code: one for one in map(parse, TABLE.strip().splitlines())}
 
 
 def of(code: str, world: dict) -> Language:
-    """A language of a world (splits.world); of one that nothing is known of, a family of its own."""
+    """A language of a world (splits.world); an unknown one is a family of its own."""
     found = world.get("properties", {}).get(code)
     if world["world"] == "real" and code in LANGUAGES:
         return LANGUAGES[code]

@@ -1,4 +1,4 @@
-"""Low-resource languages: zero-shot with intermediate training against direct multilingual training.
+"""Low-resource languages: zero-shot after intermediate training, or direct multilingual training.
 
     python -m studies lowres                      the toy world: small, minutes
     python -m studies lowres --full --model DIR --data DIR
@@ -274,21 +274,25 @@ def report(found) -> list[Section]:
     world, gathered = found.setup.context.world, gather(found)
     facts = {lang: languages.of(lang, world) for scores in gathered
              for members in scores.task.groups.values() for lang in members}
-    told = across.conclude([one for scores in gathered for group in GROUPS
-                            for one in effects_in(scores, group, scores.task.groups.get(group, ()),
-                                                  facts)])
-    poor = {lang for lang, one in facts.items() if one.joshi_group == "low"}
-    rich = {lang for lang, one in facts.items() if one.joshi_group == "high"}
-    second = across.conclude([one for scores in gathered
-                              for label, members in (("low", poor), ("high", rich))
-                              for one in effects_in(scores, label, members, facts)])
+    by_size = {group: [lang for lang in facts if group_of(lang, world) == group]
+               for group in GROUPS}
+    by_class = {group: [lang for lang, one in facts.items() if one.joshi_group == group]
+                for group in ("low", "high")}
+    told, second = (told_of(gathered, groups, facts) for groups in (by_size, by_class))
     return [answer(told, second, found.setup.own),
             Section("By size in CC-100", ["All effects of this table are corrected together."],
                     [across.table(told)]),
             Section("By Joshi's classes", ["low: classes 0 to 2." if second else
                                            "These languages have no class."],
                     [across.table(second)] if second else []),
-            group_section(gathered), even_section(gathered), score_section(gathered, facts)]
+            group_section(gathered), even_section(gathered, found.setup.own),
+            score_section(gathered, facts)]
+
+
+def told_of(gathered: list[Scores], groups: dict[str, list[str]], facts: dict):
+    """All effects in all groups, corrected together."""
+    return across.conclude([one for scores in gathered for label, members in groups.items()
+                            for one in effects_in(scores, label, members, facts)])
 
 
 def answer(told: list[across.Told], second: list[across.Told], own) -> Section:
@@ -330,12 +334,16 @@ def measures(scores: Scores, arm: str) -> list[str]:
     return [*centres, f"{worst} {values[worst]:.1f}", spread, gap, low_gap]
 
 
-def even_section(gathered: list[Scores]) -> Section:
+def even_section(gathered: list[Scores], own) -> Section:
     """How many examples are worth an intermediate task, for each language and for the mean of a
     group's languages that have all FS-n."""
     rows = [row for scores in gathered for row in even_rows(scores)]
     notes = ["n*: the smallest number of training examples of the language with which FS-n is at "
              "least STILT-ZS, linear in log n. FS-n exists where a language has n examples."]
+    for scores in gathered:
+        wanted = [f"FS-{n}" for n in study.whole_numbers("--shots", own.shots)]
+        if none := [arm for arm in wanted if arm not in scores.every]:
+            notes.append(f"{scores.task.name}: no language has examples for {', '.join(none)}.")
     header = ["task", "languages", "intermediate", "STILT-ZS", "FS-n", "n*"]
     return Section("Break-even", notes, [Table(header, rows)] if rows else [])
 
@@ -346,18 +354,21 @@ def even_rows(scores: Scores) -> list[list[str]]:
     there = sorted(set().union(*shots.values()))
     whole = [lang for lang in there if all(lang in values for values in shots.values())]
     named = [*((lang, [lang]) for lang in there), (f"mean of {len(whole)}", whole)]
-    rows = []
-    for arm in [arm for arm in scores.every if arm.startswith("STILT-ZS")]:
-        goals = across.means(scores.every[arm])
-        for name, members in named:
-            if members and all(lang in goals for lang in members):
-                goal = mean(goals[lang] for lang in members)
-                points = {n: mean(values[lang] for lang in members) for n, values in shots.items()
-                          if all(lang in values for lang in members)}
-                rows.append([scores.task.name, name, arm.partition(" ")[2], f"{goal:.1f}",
-                             ", ".join(f"{n}: {value:.1f}" for n, value in sorted(points.items())),
-                             told_number(break_even(points, goal), points)])
-    return rows
+    goals = {arm: across.means(one) for arm, one in scores.every.items()
+             if arm.startswith("STILT-ZS")}
+    return [[scores.task.name, name, arm.partition(" ")[2], *even_cells(shots, values, members)]
+            for arm, values in goals.items() for name, members in named
+            if members and set(members) <= set(values)]
+
+
+def even_cells(shots: dict[int, dict[str, float]], goals: dict[str, float],
+               members: list[str]) -> list[str]:
+    """Of the mean over some languages: the goal, what FS-n reaches, n*."""
+    goal = mean(goals[lang] for lang in members)
+    points = {n: mean(values[lang] for lang in members) for n, values in sorted(shots.items())
+              if set(members) <= set(values)}
+    return [f"{goal:.1f}", ", ".join(f"{n}: {value:.1f}" for n, value in points.items()),
+            told_number(break_even(points, goal), points)]
 
 
 def score_section(gathered: list[Scores], facts: dict) -> Section:

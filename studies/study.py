@@ -164,7 +164,8 @@ def prepare(study: Study, arguments: list[str]) -> Setup:
     own, given = parse(study, arguments)
     arms, targets = grid.arms_and_targets(given)
     context = stilts.make_context(given)
-    wanted = study.pairs(own, context, arms, targets) if study.pairs else [(a, t) for a in arms for t in targets]
+    every = [(arm, target) for arm in arms for target in targets]
+    wanted = study.pairs(own, context, arms, targets) if study.pairs else every
     skipped = {pair: why for pair in wanted if (why := lacking(*pair, context))}
     pairs = [pair for pair in wanted if pair not in skipped]
     if not pairs:
