@@ -280,7 +280,7 @@ def report(found) -> list[Section]:
                 for group in ("low", "high")}
     told, second = (told_of(gathered, groups, facts) for groups in (by_size, by_class))
     return [answer(told, second, found.setup.own),
-            Section("By size in CC-100", ["All effects of this table are corrected together."],
+            Section("By size of pretraining text", ["All effects of this table are corrected together."],
                     [across.table(told)]),
             Section("By Joshi's classes", ["low: classes 0 to 2." if second else
                                            "These languages have no class."],

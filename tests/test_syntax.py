@@ -101,7 +101,7 @@ def test_planted_contents_and_formats_are_told_apart():
         "interaction": "content matters more in tokens", "token, syntactic - control": "better",
         "token, semantic - control": "better", "control - none": "better"}
     for what, value in (("Delta, token", 4), ("Delta, sentence", 0), ("interaction", 4)):
-        assert abs(found[what].effect.interval.mean - value) < 0.5       # upos is in no mean
+        assert abs(found[what].effect.interval.mean - value) < 0.5     # upos is in no mean
     format_alone = told(gains | {"deprel": 5.0, "semtag": 5.0})
     assert format_alone["Delta, token"].words == across.UNTOLD
     assert format_alone["interaction"].words == across.UNTOLD
