@@ -133,10 +133,11 @@ def span_scores(logits, batch, f, max_answer):
     return best, last, context
 
 
-def decode_spans(task, runs, f, examples, labels) -> list[str]:
-    """The best span over an example's windows, as a slice of the original context."""
-    best = [(-np.inf, 0, 0)] * len(examples)
-    null = [np.inf] * len(examples)
+def best_spans(task, runs, f, count: int) -> list[tuple[int, int]]:
+    """(start, end) of the best span over each example's windows, in characters of its context;
+    (0, 0) for no answer."""
+    best = [(-np.inf, 0, 0)] * count
+    null = [np.inf] * count
     for batch, logits in runs:
         score, last, context = span_scores(logits, batch, f, task.max_answer)
         for i, sequence in enumerate(batch.sequences):
@@ -146,11 +147,17 @@ def decode_spans(task, runs, f, examples, labels) -> list[str]:
             best[example] = max(best[example],
                                 (score[first], first + to_pool, last[first] + to_pool))
             null[example] = min(null[example], logits[left].sum().item())
-    answers = []
-    for example, (score, first, last), none in zip(examples, best, null):
+    spans = []
+    for (score, first, last), none in zip(best, null):
         is_empty = score == -np.inf or task.unanswerable and none > score
-        answers.append("" if is_empty else example.context[f.begin[first]:f.end[last]])
-    return answers
+        spans.append((0, 0) if is_empty else (int(f.begin[first]), int(f.end[last])))
+    return spans
+
+
+def decode_spans(task, runs, f, examples, labels) -> list[str]:
+    """The best span as a slice of the original context."""
+    return [example.context[start:end]
+            for example, (start, end) in zip(examples, best_spans(task, runs, f, len(examples)))]
 
 
 def decode_tags(task, runs, f, examples, labels) -> list[tuple[str, ...]]:

@@ -6,7 +6,8 @@ from importlib import import_module
 from files import UserError
 
 STUDIES = {"conventions": "studies.conventions", "grid": "studies.grid",
-           "claims": "studies.claims", "lowres": "studies.lowres",
+           "claims": "studies.claims", "noise": "studies.noise",
+           "reasoning": "studies.reasoning", "lowres": "studies.lowres",
            "syntax": "studies.syntax"}    # name -> module with main(arguments)
 
 

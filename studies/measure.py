@@ -144,6 +144,14 @@ class Victim:
                                   self.context.hardware, depth, self.poll)
         return predict.centred(examples, answers) if str(layer).endswith("c") else answers
 
+    def spans(self, examples: list) -> list[tuple[int, int]]:
+        """Of questions: (start, end) of each answer in the context as the model saw it."""
+        found, tokenizer = self.loaded
+        features = data.featurize(self.task, examples, tokenizer, self.labels)
+        batches = predict.run_model(found, self.head, features, self.context.hardware,
+                                    poll=self.poll)
+        return predict.best_spans(self.task, batches, features, len(examples))
+
     def answers(self, changed: dict[str, list]) -> dict[str, list]:
         """{language: its examples as the model shall see them} -> {language: answers}. Retrieval
         searches as in the run itself, mining with the threshold of the clean dev split."""

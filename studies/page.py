@@ -44,12 +44,13 @@ class Section:
 
 
 def markdown(title: str, notice: str, sections: list[Section]) -> str:
+    """The text; `notice` stands first, below the title, and last."""
     lines = [f"# {title}", "", *([f"**{notice}**", ""] if notice else [])]
     for section in sections:
         lines += [f"## {section.title}", "", *(line for n in section.notes for line in (n, ""))]
         for table in section.tables:
             lines += [*markdown_table(table), ""]
-    return "\n".join(lines)
+    return "\n".join(lines + ([f"**{notice}**", ""] if notice else []))
 
 
 def markdown_table(table: Table) -> list[str]:
@@ -103,22 +104,23 @@ def style_hash() -> str:
 
 
 def html(title: str, notice: str, sections: list[Section]) -> str:
-    """The page; `notice` stands at the top and in the title of every picture."""
+    """The page; `notice` stands first and last, and its beginning in every picture's title."""
     policy = (f"default-src 'none'; style-src 'sha256-{style_hash()}'; base-uri 'none'; "
               "form-action 'none'")
     head = (tag("meta", charset="utf-8")
             + tag("meta", http_equiv="Content-Security-Policy", content=policy)
             + tag("meta", name="viewport", content="width=device-width, initial-scale=1")
             + tag("title", escape(title)) + f"<style>{STYLE}</style>")
-    body = [tag("h1", escape(title)), tag("p", escape(notice), class_="notice") if notice else ""]
+    banner = tag("p", escape(notice), class_="notice") if notice else ""
+    body = [tag("h1", escape(title)), banner]
     for section in sections:
         body += [tag("h2", escape(section.title)),
                  *(tag("p", escape(note)) for note in section.notes)]
         for table in section.tables:
             pictures = tag("div", "\n".join(table.pictures), class_="pictures")
             body += [pictures if table.pictures else "", html_table(table)]
-    return (f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>' + "\n".join(body)
-            + "</body></html>\n")
+    return (f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>'
+            + "\n".join([*body, banner]) + "</body></html>\n")
 
 
 def html_table(table: Table) -> str:

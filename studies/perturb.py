@@ -331,14 +331,14 @@ def perturb(examples: list, calibration: Calibration, function: str, severity: i
     edits = [noise.edits(example) for example in examples]
     noisy = [_rewrite(*pair) for pair in zip(examples, edits)]
     pairs = [pair for pair in zip(examples, noisy) if pair[0] != pair[1]]
-    visible = sum(_view(clean, fields, normalise) != _view(other, fields, normalise)
+    visible = sum(view(clean, fields, normalise) != view(other, fields, normalise)
                   for clean, other in pairs)
     total = max(1, sum(is_noised(example, calibration.side) for example in examples))
     return Perturbed(noisy, edits, noise.rate(), len(pairs) / total, visible / total)
 
 
-def _view(example, fields, normalise) -> list[str]:
-    """What the tokenizer sees of an example's fields."""
+def view(example, fields, normalise: Callable[[str], str] = str) -> list[str]:
+    """The texts in an example's fields, as the tokenizer sees them."""
     return [normalise(text) for field in fields for _, text, _ in _texts(example, field)]
 
 

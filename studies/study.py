@@ -26,7 +26,7 @@ import tasks
 import weights
 from checkpoints import log, write_file
 from files import UserError
-from studies import grid, measure, page, report, results
+from studies import estimate, grid, measure, page, report, results
 from studies.page import Section, Table
 from studies.results import BASELINE, Run
 from train import Stopped
@@ -51,6 +51,7 @@ class Study:
     report: Callable                    # Found -> list[Section]; the first one holds the answer
     conditions: Callable = lambda setup: 0              # Setup -> how many a run has, to be told
     measure: Callable = lambda setup, run: None         # (Setup, Run): keep all its conditions
+    kept: Callable | None = None        # (Setup, Run) -> how many are kept, if not all files there
     long: Callable = lambda found: ()                   # Found -> rows of LONG from the task on
     add_flags: Callable | None = None                   # (parser): flags of its own
     check: Callable = lambda setup: None                # (Setup): raises UserError
@@ -228,11 +229,12 @@ def plan_lines(setup: Setup, jobs: list[grid.Job]) -> list[str]:
     total = setup.study.conditions(setup) * sum(bool(job.target) for job in jobs)
     if total:
         done = [run for run in collect(setup, {}).runs.values() if run]
-        left = max(0, total - sum(kept_count(setup, run) for run in done))
+        left = total - sum((setup.study.kept or kept_count)(setup, run) for run in done)
         each = measure.seconds_each(done, setup.kept_as)
-        lines.append(f"{left:,} of {total:,} conditions of runs to measure, " + (
-            f"about {grid.duration(each * left)} in one process" if each or not left
-            else "which takes a time that is not known: none was measured yet"))
+        lines.append(f"{left:,} of {total:,} conditions of runs to measure" + (
+            f", about {grid.duration(each * left)} in one process" if each else ""))
+    if setup.own.full or setup.context.given.dry_run:
+        lines += estimate.lines(setup, jobs, setup.study.conditions(setup))
     return lines
 
 
@@ -297,7 +299,7 @@ def write_report(found: Found) -> str:
         write_file(setup.folder / "report.html", page.html(title, setup.notice, sections))
         weights.write_bytes(setup.folder / "report.csv.gz", [long_table(found)])
     shown = [own[0], own[-1]]
-    return (page.markdown(title, "", shown)
+    return (page.markdown(title, "", shown)         # main() prints the notice around it
             + f"\nwritten: {setup.folder / 'report.html'}, report.md, report.csv.gz")
 
 
