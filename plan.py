@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import predict
 import ranks
+import robust
 import splits
 import tasks
 from checkpoints import file_sha256
@@ -38,43 +39,67 @@ RECIPES = {
 COMMON = {"weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2": 0.999, "mask_rate": 0.15,
           "random_rate": 0.1, "steps": 0, "evaluations": 10}  # steps 0: as the epochs need
 FLOATS = ("lr", "epochs", "weight_decay", "warmup", "clip", "beta2", "mask_rate", "random_rate",
-          "alpha")                  # 30 and 30.0 are the same setting
+          "alpha", *robust.FLOATS)  # 30 and 30.0 are the same setting
 ROW_FIELDS = ("batch_size", "epochs", "max_length", "stride", "max_question", "max_answer",
               "alpha")
 LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (0, 1e4), "steps": (0, 1e9),
           "max_length": (8, 8192), "stride": (1, 8192), "max_question": (1, 8192),
           "max_answer": (1, 8192), "weight_decay": (0, 1), "warmup": (0, 1), "clip": (1e-9, 1e9),
           "beta2": (0, 0.999999), "mask_rate": (1e-3, 0.9), "random_rate": (0, 0.9),
-          "evaluations": (1, 1000), "alpha": (0, 1)}
+          "evaluations": (1, 1000), "alpha": (0, 1), **robust.LIMITS}
 
 
 # -------------------------------------------------------------------------------- settings
 
 
 def resolve(row, role: str, given, recipe: dict) -> dict[str, tuple]:
-    """Every value of one task in a stage, as field -> (value, origin); later origins win."""
+    """Every value of one task in a stage, as field -> (value, origin); later origins win. Of the
+    numbers of robust training only those that the chosen method has."""
+    changes = {name: (value, "recipe.json") for name, value in recipe.get(row.name, {}).items()}
+    changes |= {name: (parse_value(name, text), "--set") for owner, name, text in given.set
+                if owner in ("", row.name)}
+    method = changes.get("robust", ("none", "default"))
     values = {name: (getattr(row, name), f"row {row.name}") for name in ROW_FIELDS}
     values |= {name: (value, "default") for name, value in COMMON.items()}
-    values["lr"] = (RECIPES[given.recipe][role], f"recipe {given.recipe}, {role}")
-    values |= {name: (value, "recipe.json") for name, value in recipe.get(row.name, {}).items()}
-    values |= {name: (float(values[name][0]), values[name][1]) for name in FLOATS}
-    for owner, name, text in given.set:
-        if name not in values:
-            raise UserError(f"--set {name}: no such field ({', '.join(values)})")
-        if owner in ("", row.name):
-            values[name] = (parse_value(name, text), "--set")
-    bad = [f"{name}={values[name][0]} (allowed {low} to {high})"
-           for name, (low, high) in LIMITS.items() if not low <= values[name][0] <= high]
-    if bad:
-        raise UserError(f"{row.name}: {'; '.join(bad)}")
+    values |= {"lr": (RECIPES[given.recipe][role], f"recipe {given.recipe}, {role}")}
+    values |= {"robust": method} | {name: (value, f"default of {method[0]}")
+                                    for name, value in robust.METHODS[method[0]].items()}
+    values |= {name: change for name, change in changes.items() if name in values}
+    values |= {name: (float(values[name][0]), values[name][1]) for name in FLOATS if name in values}
+    check_values(row.name, values, given)
     return values
 
 
+def check_values(row: str, values: dict, given) -> None:
+    """Raises UserError for numbers out of bounds, and for a --set of a number that the chosen
+    method of robust training does not have: without a row's name it is meant for other rows."""
+    bad = [f"{name}={values[name][0]} (allowed {low} to {high})"
+           for name, (low, high) in LIMITS.items()
+           if name in values and not low <= values[name][0] <= high]
+    if bad:
+        raise UserError(f"{row}: {'; '.join(bad)}")
+    for name in [name for owner, name, _ in given.set if owner == row and name not in values]:
+        raise UserError(f"--set {row}.{name}: robust={values['robust'][0]} has no {name}")
+
+
 def parse_value(name: str, text: str):
+    if name != "robust" and name not in LIMITS:
+        raise UserError(f"--set {name}: no such field ({', '.join([*LIMITS, 'robust'])})")
+    if name == "robust":
+        if text not in robust.METHODS:
+            raise UserError(f"--set robust={text}: expected one of {', '.join(robust.METHODS)}")
+        return text
     try:
         return float(text) if name in FLOATS else int(text)
     except ValueError:
         raise UserError(f"--set {name}={text}: expected a number") from None
+
+
+def decisive(values: dict) -> dict:
+    """The settings of a row that decide a stage's result, as field -> (value, origin): `robust`
+    where it is on, so that stages without it keep the key that they always had."""
+    is_off = values["robust"][0] == "none"
+    return {name: found for name, found in values.items() if name != "robust" or not is_off}
 
 
 # ------------------------------------------------------------------------------------ plan
@@ -191,14 +216,16 @@ def training_languages(task, wanted: tuple[str, ...], context: Context) -> tuple
     return chosen
 
 
-def training_files(member: Member, context: Context) -> list[Path]:
-    """Files a task is trained on, and the English ones it is selected on."""
+def training_files(member: Member, values: dict, context: Context) -> list[Path]:
+    """Files a task is trained on, and the English ones it is selected on; of synonyms, if used."""
     task, english = tasks.get(member.name), context.world["english"]
     found = [path for lang in member.languages
              for path in splits.find(task, context.data, "train", lang)]
     if task.kind != "mlm":
         dev = splits.find(task, context.data, "dev", english)
         found += dev or splits.find(task, context.data, "train", english)
+    if values["robust"][0] == "rs-da":
+        found += [robust.synonym_file(task, context.data, lang) for lang in member.languages]
     return list(dict.fromkeys(found))
 
 
@@ -212,12 +239,28 @@ def plan_run(inter: str, target: str, seed: int, context: Context) -> list[Stage
               else "intermediate", arm)] if arm else []
     if target != "none":
         row, wanted = parse_task(target)
-        trained = tasks.get(row).train_on
+        trained = target_stages(target)
         if wanted and not trained:
             raise UserError(f"{target}: {row} is not trained, it has no training languages")
-        chain += [("target", (member(name, row if len(trained) == 1 else name, wanted),))
-                  for name in trained]
+        chain += [("target", (member(name, row, wanted),)) for name, row in trained]
     return link(chain, seed, context)
+
+
+def target_stages(target: str) -> list[tuple[str, str]]:
+    """(task that is read, row whose settings hold) of each stage of a target."""
+    row, _ = parse_task(target)
+    trained = tasks.get(row).train_on
+    return [(name, row if len(trained) == 1 else name) for name in trained]
+
+
+def robust_training(inter: str, target: str, context: Context) -> str:
+    """The methods of robust training in a run, as part of its name: "freelb" in the target's
+    stages, "TASK.freelb" in an intermediate task's, joined by +; "" for none."""
+    stages = [(f"{name}.", name) for name, _ in parse_arm(inter)]
+    stages += [("", row) for _, row in (target_stages(target) if target != "none" else ())]
+    methods = [(place, resolve(tasks.get(row), "target", context.given, context.recipe)["robust"][0])
+               for place, row in stages]
+    return "+".join(dict.fromkeys(place + method for place, method in methods if method != "none"))
 
 
 def link(chain: list[tuple[str, tuple[Member, ...]]], seed: int, context: Context) -> list[Stage]:
@@ -227,7 +270,8 @@ def link(chain: list[tuple[str, tuple[Member, ...]]], seed: int, context: Contex
         goes_on = before == role == "target"
         values = {member.row: resolve(tasks.get(member.row), role, context.given, context.recipe)
                   for member in members}
-        files = {str(p): sha256(p) for member in members for p in training_files(member, context)}
+        files = {str(p): sha256(p) for member in members
+                 for p in training_files(member, values[member.row], context)}
         start = digest(stage_digest(members, values, files, seed, start, context), goes_on)
         stages.append(Stage(members, seed, values, goes_on, files, start[:24]))
     return stages
@@ -236,7 +280,8 @@ def link(chain: list[tuple[str, tuple[Member, ...]]], seed: int, context: Contex
 def stage_digest(members, values, files, seed: int, start: str, context: Context) -> str:
     """Hash of everything that decides a stage's result; no paths, device, threads or commit. What
     one micro-batch or rank holds counts in retrieval only, whose negatives it is."""
-    plain = {row: {k: v for k, (v, _) in fields.items()} for row, fields in values.items()}
+    plain = {row: {k: v for k, (v, _) in decisive(fields).items()}
+             for row, fields in values.items()}
     labels = [splits.labels(tasks.get(member.name), context.data) for member in members]
     is_retrieval = any(tasks.get(member.name).kind == "retrieval" for member in members)
     batches = (context.hardware.micro_tokens, ranks.size()) if is_retrieval else ()

@@ -28,6 +28,7 @@ import draws
 import eval as evaluation
 import predict
 import ranks
+import robust
 import splits
 import submission
 import tasks
@@ -36,8 +37,8 @@ from checkpoints import checkpoint_name, log, remove_folder, sync_folder, write_
 from features import features_of
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
-from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, digest, parse_task, plan_run, resolve,
-                  sha256, start_digest)
+from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, decisive, digest, parse_task, plan_run,
+                  resolve, robust_training, sha256, start_digest)
 from train import Part, Stopped, dev_subset, make_setup, stage_steps, train
 
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
@@ -54,8 +55,7 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     task = replace(tasks.get(member.name), **{k: values[k] for k in ROW_FIELDS})
     labels = splits.labels(task, context.data)
     english, limit = context.world["english"], context.given.limit
-    loaded = [evaluation.load_examples(task, context.data, "train", lang, limit)
-              for lang in member.languages]
+    loaded = [load_training(task, lang, values, stage.seed, context) for lang in member.languages]
     examples = [e for part in loaded for e in part.examples]
     log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples, "
         f"{sum(part.dropped for part in loaded):,} without gold left out")
@@ -70,6 +70,16 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
         part.dev, part.groups = dev_subset(dev)
         part.dev_features = features_of(task, part.dev, tokenizer, labels, cache=cache)
     return part
+
+
+def load_training(task, lang: str, values: dict, seed: int, context: Context) -> splits.Split:
+    """The training examples of one language; with rs-da, reworded copies in their place."""
+    loaded = evaluation.load_examples(task, context.data, "train", lang, context.given.limit)
+    if values["robust"] == "rs-da":
+        synonyms = robust.synonym_file(task, context.data, lang)
+        copies = robust.augment(task, loaded.examples, synonyms, values["copies"], seed)
+        loaded = loaded._replace(examples=copies)
+    return loaded
 
 
 def feature_folder(context: Context) -> Path | None:
@@ -254,7 +264,9 @@ def run_folder(inter: str, target: str, seed: int, context: Context) -> Path:
     split = f"--{context.given.split}" if context.given.split else ""
     limited = "--limited" if context.given.limit else ""
     layer = f"--layer{context.given.layer}" if context.given.layer else ""
-    return context.out / f"{world}{inter}--{target}--s{seed}{split}{layer}{limited}"
+    methods = robust_training(inter, target, context)
+    how = f"--{methods}" if methods else ""
+    return context.out / f"{world}{inter}--{target}--s{seed}{how}{split}{layer}{limited}"
 
 
 def target_task(target: str, context: Context):
@@ -328,6 +340,7 @@ def describe_run(inter, target, seed, stages, context) -> dict:
         missing = [lang for lang in task.languages if lang not in languages]
         log(f"{task.name} {split}: no files for {' '.join(missing)}")
     files = gold_files(task, split, languages, context)
+    methods = robust_training(inter, target, context)
     return {
         "key": {"inter": inter, "target": target, "task": task.name, "split": split, "seed": seed,
                 "head": stages[-1].head if task.train_on else "",
@@ -335,9 +348,11 @@ def describe_run(inter, target, seed, stages, context) -> dict:
                 "gold": digest(list(files.values())), "limit": context.given.limit,
                 "layer": context.given.layer, "world": context.world["world"],
                 "precision": str(context.hardware.dtype),
-                "row": {name: getattr(task, name) for name in ROW_FIELDS}},
+                "row": {name: getattr(task, name) for name in ROW_FIELDS},
+                **({"robust": methods} if methods else {})},
         "paths": {"model": str(context.model.resolve()), "data": str(context.data.resolve())},
-        "stages": [{"tasks": s.members, "values": s.values} for s in stages],
+        "stages": [{"tasks": s.members, "values": {row: decisive(fields) for row, fields
+                                                   in s.values.items()}} for s in stages],
         "files": files | dict(pair for s in stages for pair in s.files.items()),
         "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
                      "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
@@ -410,7 +425,8 @@ def evaluate(folder: Path, task, key: dict, stages, start: Path, context: Contex
     failed = [f"{name}: {why}" for stage in stages
               for name, why in stage_outcome(stage, context)["degenerate"].items() if why]
     result = {"schema": 2, **{name: key[name] for name in
-                              ("world", "inter", "target", "task", "split", "seed", "layer")},
+                              ("world", "inter", "target", "task", "split", "seed", "layer",
+                               "robust") if name in key},
               "limited": limit, "languages": scores, "leaked": copied,
               "degenerate": "; ".join(failed),
               **evaluation.summarise(task, scores, context.world["english"])}
