@@ -55,9 +55,7 @@ LIMITS = {"lr": (1e-12, 1), "batch_size": (1, 65536), "epochs": (0, 1e4), "steps
 def resolve(row, role: str, given, recipe: dict) -> dict[str, tuple]:
     """Every value of one task in a stage, as field -> (value, origin); later origins win. Of the
     numbers of robust training only those that the chosen method has."""
-    changes = {name: (value, "recipe.json") for name, value in recipe.get(row.name, {}).items()}
-    changes |= {name: (parse_value(name, text), "--set") for owner, name, text in given.set
-                if owner in ("", row.name)}
+    changes = changed(row.name, given, recipe)
     method = changes.get("robust", ("none", "default"))
     values = {name: (getattr(row, name), f"row {row.name}") for name in ROW_FIELDS}
     values |= {name: (value, "default") for name, value in COMMON.items()}
@@ -68,6 +66,13 @@ def resolve(row, role: str, given, recipe: dict) -> dict[str, tuple]:
     values |= {name: (float(values[name][0]), values[name][1]) for name in FLOATS if name in values}
     check_values(row.name, values, given)
     return values
+
+
+def changed(row: str, given, recipe: dict) -> dict[str, tuple]:
+    """The values that recipe.json and --set give a row, as field -> (value, origin)."""
+    changes = {name: (value, "recipe.json") for name, value in recipe.get(row, {}).items()}
+    return changes | {name: (parse_value(name, text), "--set")
+                      for owner, name, text in given.set if owner in ("", row)}
 
 
 def check_values(row: str, values: dict, given) -> None:
@@ -256,11 +261,13 @@ def target_stages(target: str) -> list[tuple[str, str]]:
 def robust_training(inter: str, target: str, context: Context) -> str:
     """The methods of robust training in a run, as part of its name: "freelb" in the target's
     stages, "TASK.freelb" in an intermediate task's, joined by +; "" for none."""
-    stages = [(f"{name}.", name) for name, _ in parse_arm(inter)]
-    stages += [("", row) for _, row in (target_stages(target) if target != "none" else ())]
-    methods = [(place, resolve(tasks.get(row), "target", context.given, context.recipe)["robust"][0])
-               for place, row in stages]
-    return "+".join(dict.fromkeys(place + method for place, method in methods if method != "none"))
+    def method(row):
+        return resolve(tasks.get(row), "target", context.given, context.recipe)["robust"][0]
+
+    trained = target_stages(target) if target != "none" else []
+    found = [(f"{name}.", method(name)) for name, _ in parse_arm(inter)]
+    found += [("", method(row)) for _, row in trained]
+    return "+".join(dict.fromkeys(place + name for place, name in found if name != "none"))
 
 
 def link(chain: list[tuple[str, tuple[Member, ...]]], seed: int, context: Context) -> list[Stage]:

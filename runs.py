@@ -37,8 +37,8 @@ from checkpoints import checkpoint_name, log, remove_folder, sync_folder, write_
 from features import features_of
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
-from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, decisive, digest, parse_task, plan_run,
-                  resolve, robust_training, sha256, start_digest)
+from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, decisive, digest, parse_task,
+                  plan_run, resolve, robust_training, sha256, start_digest)
 from train import Part, Stopped, dev_subset, make_setup, stage_steps, train
 
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
@@ -354,12 +354,17 @@ def describe_run(inter, target, seed, stages, context) -> dict:
         "stages": [{"tasks": s.members, "values": {row: decisive(fields) for row, fields
                                                    in s.values.items()}} for s in stages],
         "files": files | dict(pair for s in stages for pair in s.files.items()),
-        "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
-                     "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
-                     "numpy": numpy.__version__, "commit": git_commit(),
-                     "device": str(context.hardware.device), "threads": torch.get_num_threads(),
-                     "ranks": ranks.size()},
+        "recorded": circumstances(context),
     }
+
+
+def circumstances(context: Context) -> dict:
+    """What decides bits, or helps to find a run again, but not what its result means."""
+    return {"argv": sys.argv[1:], "python": platform.python_version(),
+            "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
+            "numpy": numpy.__version__, "commit": git_commit(),
+            "device": str(context.hardware.device), "threads": torch.get_num_threads(),
+            "ranks": ranks.size()}
 
 
 def git_commit() -> str:
