@@ -193,7 +193,7 @@ def test_no_sequence_is_perturbed_by_more_than_the_radius(values):
 
     def loss(delta):
         seen.append([float(part.norm()) for part in delta.detach().split(lengths)])
-        return torch.sin(delta @ weight).sum()
+        return torch.nn.functional.softplus(delta @ weight).sum()           # never stops to climb
 
     robust.backward(one_pass(loss, lengths, width, values))
     assert len(seen) == (6 if values["robust"] == "freelb" else 7)
