@@ -36,9 +36,9 @@ from checkpoints import checkpoint_name, log, remove_folder, sync_folder, write_
 from features import features_of
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
-from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, digest, parse_target, plan_run,
-                  resolve, sha256, start_digest)
-from train import SUBSET, Part, Stopped, make_setup, stage_steps, train
+from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, decisive, digest, parse_target,
+                  plan_run, resolve, robust_training, sha256, start_digest)
+from train import Part, Stopped, load_dev, load_training, make_setup, stage_steps, train
 
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
 BEAT, TAKEOVER = 30, 300        # seconds between two signs of life; of silence before a takeover
@@ -53,12 +53,13 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     values = {k: v for k, (v, _) in stage.values[member.row].items()}
     task = replace(tasks.get(member.name), **{k: values[k] for k in ROW_FIELDS})
     labels = splits.labels(task, context.data)
-    parts = [training_examples(task, lang, values, stage.seed, context)
+    folder, limit = context.data, context.given.limit
+    parts = [load_training(task, lang, values, stage.seed, folder, limit)
              for lang in member.languages]
     examples = [example for part in parts for example in part]
     log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples")
-    dev, groups = dev_examples(task, context)
-    if values.get("random_tags"):
+    dev, groups = load_dev(task, folder, context.world["english"], limit)
+    if values["random_tags"]:
         examples, dev = draws.random_tags(examples, dev, stage.seed)
     cache = feature_folder(context)
     features = features_of(task, examples, tokenizer, labels, True, cache)
@@ -69,24 +70,6 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     if dev:
         part.dev_features = features_of(task, dev, tokenizer, labels, cache=cache)
     return part
-
-
-def training_examples(task, lang: str, values: dict, seed: int, context: Context) -> list:
-    """One language's: all or, by the setting `examples`, so many drawn by (seed, draw)."""
-    loaded = evaluation.load_examples(task, context.data, "train", lang, context.given.limit)
-    if loaded.dropped:
-        log(f"{task.name} {lang}: {loaded.dropped:,} training examples without gold left out")
-    count, key = values.get("examples", 0), ("examples", seed, values.get("draw", 0))
-    return draws.subset(loaded.examples, count, *key)[0] if count else loaded.examples
-
-
-def dev_examples(task, context: Context) -> tuple[list, tuple[int, ...]]:
-    """The English ones that select the best step, and how many of each member; mlm has none."""
-    if task.kind == "mlm":
-        return [], ()
-    english = context.world["english"]
-    dev = evaluation.load_examples(task, context.data, "dev", english, context.given.limit)
-    return draws.subset(dev.examples, SUBSET, "dev", groups=dev.groups)
 
 
 def feature_folder(context: Context) -> Path | None:
@@ -271,7 +254,9 @@ def run_folder(inter: str, target: str, seed: int, context: Context) -> Path:
     split = f"--{context.given.split}" if context.given.split else ""
     limited = "--limited" if context.given.limit else ""
     layer = f"--layer{context.given.layer}" if context.given.layer else ""
-    return context.out / f"{world}{inter}--{target}--s{seed}{split}{layer}{limited}"
+    methods = robust_training(inter, target, context)
+    how = f"--{methods}" if methods else ""
+    return context.out / f"{world}{inter}--{target}--s{seed}{how}{split}{layer}{limited}"
 
 
 def target_task(target: str, context: Context):
@@ -347,6 +332,7 @@ def describe_run(inter, target, seed, stages, context) -> dict:
         missing = [lang for lang in task.languages if lang not in found]
         log(f"{task.name} {split}: no files for {' '.join(missing)}")
     files = gold_files(task, split, languages, context)
+    methods = robust_training(inter, target, context)
     return {
         "key": {"inter": inter, "target": target, "task": task.name, "split": split, "seed": seed,
                 "head": stages[-1].head if task.train_on else "",
@@ -354,15 +340,13 @@ def describe_run(inter, target, seed, stages, context) -> dict:
                 "gold": digest(list(files.values())), "limit": context.given.limit,
                 "layer": context.given.layer, "world": context.world["world"],
                 "precision": str(context.hardware.dtype),
-                "row": {name: getattr(task, name) for name in ROW_FIELDS}},
+                "row": {name: getattr(task, name) for name in ROW_FIELDS},
+                **({"robust": methods} if methods else {})},
         "paths": {"model": str(context.model.resolve()), "data": str(context.data.resolve())},
-        "stages": [{"tasks": s.members, "values": s.values} for s in stages],
+        "stages": [{"tasks": s.members, "values": {row: decisive(fields) for row, fields
+                                                   in s.values.items()}} for s in stages],
         "files": files | dict(pair for s in stages for pair in s.files.items()),
-        "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
-                     "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
-                     "numpy": numpy.__version__, "commit": git_commit(),
-                     "device": str(context.hardware.device), "threads": torch.get_num_threads(),
-                     "ranks": ranks.size()},
+        "recorded": circumstances(context),
     }
 
 
@@ -371,6 +355,15 @@ def evaluated(target: str, task, split: str, stages, context: Context) -> list[s
     found = splits.languages(task, context.data, split)
     is_chain = len(parse_target(target)) > 1
     return [lang for lang in found if not is_chain or lang in stages[-1].members[0].languages]
+
+
+def circumstances(context: Context) -> dict:
+    """What decides bits, or helps to find a run again, but not what its result means."""
+    return {"argv": sys.argv[1:], "python": platform.python_version(),
+            "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
+            "numpy": numpy.__version__, "commit": git_commit(),
+            "device": str(context.hardware.device), "threads": torch.get_num_threads(),
+            "ranks": ranks.size()}
 
 
 def git_commit() -> str:
@@ -436,7 +429,8 @@ def evaluate(folder: Path, task, key: dict, stages, start: Path, context: Contex
     failed = [f"{name}: {why}" for stage in stages
               for name, why in stage_outcome(stage, context)["degenerate"].items() if why]
     result = {"schema": 2, **{name: key[name] for name in
-                              ("world", "inter", "target", "task", "split", "seed", "layer")},
+                              ("world", "inter", "target", "task", "split", "seed", "layer",
+                               "robust") if name in key},
               "limited": limit, "languages": scores, "leaked": copied,
               "degenerate": "; ".join(failed),
               **evaluation.summarise(task, scores, context.world["english"])}

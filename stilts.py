@@ -15,6 +15,7 @@ prints what is done. Results go to stdout, logs to stderr.
 
 import argparse
 import difflib
+import itertools
 import os
 import re
 import signal
@@ -31,6 +32,7 @@ import listing
 import plan
 import predict
 import ranks
+import robust
 import runs
 import splits
 import submission
@@ -278,11 +280,11 @@ def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[
 def check_runs(given, pairs, context: plan.Context) -> None:
     """Plan every run, a pair (arm, target), before the first begins, so that a mistake in the last
     costs nothing."""
-    used, predicted = set(), set()
+    used, predicted = {}, set()
     for inter, target in pairs:
         stages = plan.plan_run(inter, target, given.seed[0], context)
-        used |= {row for stage in stages for row in stage.values}
         for stage in stages:
+            used |= stage.values
             runs.stage_settings(stage)
         task = runs.target_task(target, context) if target != "none" else None
         if given.layer and (task is None or not task.search or task.train_on):
@@ -290,10 +292,20 @@ def check_runs(given, pairs, context: plan.Context) -> None:
         if task:
             predicted.add(task.name)
             runs.describe_run(inter, target, given.seed[0], stages, context)
+    check_settings(given, used, predicted)
+
+
+def check_settings(given, used: dict, predicted: set[str]) -> None:
+    """Raises UserError for a --set that changes nothing. used: row -> values, of all stages;
+    predicted: rows of the targets."""
+    fields = set(itertools.chain.from_iterable(used.values()))
     for owner, name, _ in given.set:
         is_used = owner in used or owner in predicted and name in PREDICTION
         if owner and not is_used:
             raise UserError(f"--set {owner}.{name}: no stage here has the values of {owner}")
+        if name in robust.LIMITS and name not in fields:
+            raise UserError(f"--set {name}: no stage here is trained by a method that has it "
+                            "(--set robust=METHOD)")
 
 
 def own_folder(out: Path) -> None:

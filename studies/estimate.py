@@ -4,8 +4,8 @@
 
 A token that is trained on counts three times a token that is read (forward, and backward twice as
 much). The rate is that of one batch of the first target on this device with these weights. What the
-rate leaves out: dev scores, the run's own evaluation, noising, files; where stages have been trained
-before, the grid's table is closer.
+rate leaves out: dev scores, the run's own evaluation, noising, files; where stages have been
+trained before, the grid's table is closer.
 """
 
 import time

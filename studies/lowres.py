@@ -65,18 +65,18 @@ def add_flags(parser) -> None:
     add("--steps", type=int, help=f"optimizer steps of an arm in all ({TOY_STEPS}; with --full "
         f"{FULL_STEPS:,})")
     add("--last", type=int, help="of these, in the last of two stages (a quarter)")
-    add("--shots", default="10,100,1000", help="examples of FS-n, comma-separated (10,100,1000)")
-    add("--draws", type=int, help="choices of examples for each seed (1; with --full 5)")
-    add("--few", choices=("low", "all"), help="languages of FS-n: low-resource ones (default) or, "
-        "as with --full, all")
+    add("--shots", help="examples of FS-n, comma-separated (10,50; with --full 10,100,1000)")
+    add("--draws", type=int, default=1, help="choices of examples for each seed, which differ from "
+        "seed to seed (1)")
+    add("--few", choices=("low", "all"), default="low", help="languages of FS-n: low-resource ones "
+        "(low) or all")
 
 
 def completed(own):
     """The flags with their defaults. Raises UserError."""
     own.steps = own.steps or (FULL_STEPS if own.full else TOY_STEPS)
     own.last = own.last or own.steps // 4
-    own.draws = own.draws or (5 if own.full else 1)
-    own.few = own.few or ("all" if own.full else "low")
+    own.shots = own.shots or ("10,100,1000" if own.full else "10,50")
     if min(own.steps, own.last, own.draws) < 1 or own.last >= own.steps:
         raise UserError("lowres wants 0 < --last < --steps and --draws from 1")
     return own
@@ -280,7 +280,7 @@ def report(found) -> list[Section]:
                 for group in ("low", "high")}
     told, second = (told_of(gathered, groups, facts) for groups in (by_size, by_class))
     return [answer(told, second, found.setup.own),
-            Section("By size of pretraining text", ["All effects of this table are corrected together."],
+            Section("By size of pretraining text", ["All effects here are corrected together."],
                     [across.table(told)]),
             Section("By Joshi's classes", ["low: classes 0 to 2." if second else
                                            "These languages have no class."],

@@ -148,7 +148,7 @@ def test_a_setting_in_two_spellings_is_one(context):
 def test_settings_that_are_off_are_no_part_of_a_stage(context):
     """Stages trained before there were such settings are found again."""
     stage, = plan.plan_run("none", "panx", 1, context)
-    assert not set(plan.OFF) & set(stage.values["panx"])
+    assert not set(plan.OFF) & set(plan.decisive(stage.values["panx"]))
     off = "panx:examples=0:draw=0:random_tags=0"
     assert plan.plan_run("none", off, 1, context)[0].key == stage.key
     others = ["panx:examples=5", "panx:examples=5:draw=1", "panx:random_tags=1", "panx:steps=7"]
@@ -184,7 +184,7 @@ def test_a_target_of_several_steps_is_evaluated_where_the_last_one_is_trained(co
     for target, expected in (("panx~panx@toy-low", ["toy-low"]), ("panx~panx", ["toy-en"]),
                              ("panx@toy-low", list(context.world["languages"]))):
         stages, task = plan.plan_run("none", target, 1, context), tasks.get("panx")
-        assert runs.evaluated(target, task, "test", stages, context) == expected
+        assert sorted(runs.evaluated(target, task, "test", stages, context)) == sorted(expected)
 
 
 def test_a_degenerate_run_is_restarted_with_seeds_nobody_asked_for(monkeypatch):
