@@ -3,9 +3,9 @@
     stages, samples --> tokens --forward_rate--> hours of training and of measuring
 
 A token that is trained on counts three times a token that is read (forward, and backward twice as
-much). The rate is that of one batch of the first target on this device with these weights. What the
-rate leaves out: dev scores, the run's own evaluation, noising, files; where stages have been
-trained before, the grid's table is closer.
+much). The rate is that of one batch of the first target on this device with these weights. It
+leaves out dev scores, the run's own evaluation, noising and files; where stages have been trained
+before, the grid's table is closer.
 """
 
 import time

@@ -76,11 +76,11 @@ def sample(name: str, folder: Path, split: str, lang: str, limit: int, items: in
     kept = {id(counted[i]) for i in chosen}
     clusters = compare.cluster_ids(task, loaded.examples, lang)
     is_whole = len(chosen) == len(counted)
-    if loaded.groups and not is_whole:
+    if len(loaded.groups) > 1 and not is_whole:
         raise UserError(f"--items: {name} pools several data sets, which only count whole")
     return Sample(
         loaded.examples, [e for e in loaded.examples if id(e) in kept or not compare.is_query(e)],
-        loaded.groups, [str(name_of(counted[i])) for i in chosen],
+        loaded.groups if is_whole else (), [str(name_of(counted[i])) for i in chosen],
         [short(clusters[i]) for i in chosen], chance(task, counted))
 
 

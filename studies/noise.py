@@ -147,15 +147,16 @@ def write(found: Found) -> list[Section]:
     targets = noisy.answered(found, found.targets)
     told = [effect for arm in found.compared
             for effect in noisy.effects_of(found, arm, targets, arm)]
-    return [answer(told, targets), measure_section(found), task_section(found),
+    return [answer("Is an arm better, is it more robust?", told, targets),
+            measure_section(found), task_section(found),
             *(grid_section(found, target) for target in found.targets), script_section(found)]
 
 
-def answer(told: list[effects.Effect], targets: list[str]) -> Section:
+def answer(title: str, told: list[effects.Effect], targets: list[str]) -> Section:
+    """What may be said of each arm, by the rule of effects.py."""
     concluded = effects.conclude(told)
-    notes = effects.lines(concluded) or ["no arm but the baseline: nothing to compare"]
-    return effects.section("Is an arm better, is it more robust?", concluded,
-                           [*notes, scope(targets)])
+    notes = effects.lines(concluded) or ["There is no arm but the baseline: nothing to compare."]
+    return effects.section(title, concluded, [*notes, scope(targets)])
 
 
 def scope(targets: list[str]) -> str:

@@ -187,7 +187,7 @@ def copy_of(victim: Victim, lang: str, condition: Condition, own) -> Copy | None
     of a target and is held for the next one."""
     run, task = victim.run, victim.task
     key = (task.name, run.config["paths"]["data"], victim.split, lang, run.record["limited"],
-           own.items, condition, field_of(task, own), str(own.errors))
+           victim.items, condition, field_of(task, own), str(own.errors))
     if key not in HELD:
         held = sum(len(copy.examples) for copy in HELD.values() if copy)
         if held > HELD_MOST:
@@ -203,9 +203,10 @@ def make_copy(victim: Victim, lang: str, condition: Condition, own) -> Copy | No
                             normalise=tokenizer.processor.normalize)
     if noisy is None:
         return None
-    fields = list(calibration.counts)
+    noised = [pair for pair in zip(asked.examples, noisy.examples)
+              if perturb.is_noised(pair[0], calibration.side)]
     facts = {"rate": noisy.rate, "changed": noisy.changed, "visible": noisy.visible,
-             "pieces": new_pieces(asked.examples, noisy.examples, fields, tokenizer)}
+             "pieces": new_pieces(noised, list(calibration.counts), tokenizer)}
     return Copy(noisy.examples, noisy.edits, facts)
 
 
@@ -225,11 +226,11 @@ def calibrated(victim: Victim, lang: str, own) -> perturb.Calibration:
 CALIBRATED: dict[tuple, perturb.Calibration] = {}
 
 
-def new_pieces(clean: list, noisy: list, fields: list[str], tokenizer) -> float:
-    """The share of pieces, of all texts of noised fields, that noise puts in the place of others:
-    those of the noisy text that its clean one has not, at most one."""
+def new_pieces(noised: list[tuple], fields: list[str], tokenizer) -> float:
+    """The share of pieces, of all texts in the fields of pairs (clean, noisy), that noise has put
+    there: pieces of a noisy text less those that its clean one has."""
     texts = [[text for example in side for text in perturb.view(example, fields)]
-             for side in (clean, noisy)]
+             for side in zip(*noised)]
     before, after = (tokenizer.encode(side) for side in texts)
     fresh = 0
     for i, (one, other) in enumerate(zip(*texts)):

@@ -22,12 +22,14 @@ def asked(example) -> str:
 
 def consensus(by_language: dict[str, list]) -> dict[int, str]:
     """{row: what more than half of the languages ask there}. {} for fewer than three languages, and
-    where rows or labels differ between them: then rows are not the same items."""
-    keys = {tuple((e.row, e.label) for e in examples) for examples in by_language.values()}
-    if len(by_language) < 3 or len(keys) > 1:
+    where rows or known labels differ between them: then rows are not the same items."""
+    rows = {tuple(e.row for e in examples) for examples in by_language.values()}
+    if len(by_language) < 3 or len(rows) > 1:
         return {}
     majority = {}
     for examples in zip(*by_language.values()):
+        if len({e.label for e in examples} - {None}) > 1:
+            return {}
         question, votes = Counter(map(asked, examples)).most_common(1)[0]
         if question and 2 * votes > len(examples):
             majority[examples[0].row] = question

@@ -26,7 +26,7 @@ import splits
 import tasks
 from checkpoints import file_sha256, log
 from eval import spread
-from studies import effects, measure, noise, noisy, questions, report, statistics, study
+from studies import measure, noise, noisy, questions, report, statistics, study
 from studies.measure import Scores, Victim
 from studies.noisy import Cells
 from studies.page import Section, Table
@@ -105,9 +105,9 @@ def write(found: Found) -> list[Section]:
 
 def headline(found: Found, targets: list[str], title: str) -> Section:
     there = noisy.answered(found, targets)
-    told = effects.conclude([effect for arm in found.compared
-                             for effect in noisy.effects_of(found, arm, there, arm)])
-    return effects.section(title, told, [*effects.lines(told), noise.scope(there)])
+    told = [effect for arm in found.compared
+            for effect in noisy.effects_of(found, arm, there, arm)]
+    return noise.answer(title, told, there)
 
 
 def target_section(found: Found) -> Section:

@@ -118,7 +118,8 @@ class Found:
         the arm alone."""
         one, two = self.by_seed(arm, target), self.by_seed(other, target)
         pairs = {seed: (one[seed], two[seed]) for seed in one if seed in two}
-        results.check_alike(list(pairs.values())) if pairs else None
+        if pairs:
+            results.check_alike(list(pairs.values()))
         return pairs
 
 
@@ -290,7 +291,9 @@ def write_report(found: Found) -> str:
     done, count, off = filled(own)
     own.append(Section("Cells", [f"{done} of {count} cells are filled "
                                  f"({100 * done / max(count, 1):.0f} %); {off} more do not apply "
-                                 f"({OFF})."], []))
+                                 f"({OFF}); {len(setup.skipped)} of "
+                                 f"{len(setup.skipped) + len(setup.pairs)} pairs of arm and target "
+                                 "are skipped for want of data."], []))
     sections = own + common_sections(found)
     limited = "LIMITED. " if setup.context.given.limit else ""
     title = f"{'TOY. ' if setup.notice else ''}{limited}{study.title}"
