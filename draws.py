@@ -1,9 +1,10 @@
-"""What is drawn by chance: the order of training items, and masks.
+"""What is drawn by chance: which examples, the order of training items, masks, tags of a control.
 
 All are pure functions of their keys, so a resumed run draws what an uninterrupted one would have.
 """
 
 import hashlib
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,52 @@ def stream(*key) -> np.random.Generator:
     """A random generator that is a pure function of its key (ints and strings)."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+
+
+def subset(examples: list, count: int, *key, groups=()) -> tuple[list, tuple[int, ...]]:
+    """At most `count` examples (of a pooled row, `groups` of the examples each: of each member), in
+    file order, and how many there are of each member. The choice is a function of the key and
+    their places; of two counts the smaller one's are among the larger one's. For retrieval: so many
+    queries and their right candidates."""
+    if hasattr(examples[0], "side"):
+        queries = [e for e in examples if e.side == "query"]
+        some = stream(*key).permutation(len(queries))[:count]
+        chosen = [queries[i] for i in sorted(some)]
+        right = {name for query in chosen for name in query.gold}
+        return [*(e for e in examples if e.id in right), *chosen], ()
+    chosen, sizes, start = [], [], 0
+    for size in groups or (len(examples),):
+        some = stream(*key).permutation(size)[:count]
+        chosen += [examples[start + i] for i in sorted(some)]
+        sizes.append(len(some))
+        start += size
+    return chosen, tuple(sizes)
+
+
+def random_tags(examples: list, dev: list, seed: int) -> tuple[list, list]:
+    """Both with tags that tell nothing: each word has one tag wherever it stands (the control tasks
+    of Hewitt and Liang 2019). Words in the order of their hashes of (seed, word) share out the
+    tags, so each tag is about as frequent in the (training) examples as the real one."""
+    def place(word: str) -> float:
+        return stream("tag", seed, word).random()
+
+    def tag_at(share: float) -> str:
+        return names[min(int(np.searchsorted(ends, share, "right")), len(names) - 1)]
+
+    words = Counter(word for example in examples for word in example.words)
+    tags = Counter(tag for example in examples for tag in example.tags)
+    names, total, passed = sorted(tags), words.total(), 0
+    ends = np.cumsum([tags[name] for name in names]) / total
+    drawn = {}
+    for word in sorted(words, key=place):
+        drawn[word] = tag_at((passed + words[word] / 2) / total)
+        passed += words[word]
+
+    def change(example):
+        return example._replace(tags=tuple(drawn.get(word) or tag_at(place(word))
+                                           for word in example.words))
+
+    return list(map(change, examples)), list(map(change, dev))
 
 
 class Order:

@@ -134,7 +134,7 @@ def leaked(trained, task, split: str, folder: Path, languages, limit: int) -> in
 
 
 def markdown_table(task, split: str, runs: list[dict]) -> str:
-    """Languages as columns, one row per intermediate setting; mean and SD over seeds.
+    """Languages as columns, one row per arm; mean and SD over seeds.
 
     runs: metrics.json dicts of one target. A dagger marks arms with degenerate runs, which are
     counted with them and without; (R) XTREME-R's own languages.
@@ -146,13 +146,18 @@ def markdown_table(task, split: str, runs: list[dict]) -> str:
     limited = f", LIMITED to {runs[0]['limited']}" if runs[0]["limited"] else ""
     lines = [f"{runs[0]['target']}, {split}, {' / '.join(keys)}, n = {n}{limited}", "",
              "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for inter in dict.fromkeys(r["inter"] for r in runs):
-        found = [r for r in runs if r["inter"] == inter]
+    for inter in dict.fromkeys(map(arm, runs)):
+        found = [r for r in runs if arm(r) == inter]
         lines.append(table_row(inter, found, languages, keys))
         sound = [r for r in found if not r["degenerate"]]
         if 0 < len(sound) < len(found):
             lines.append(table_row(f"{inter} without \u2020", sound, languages, keys))
     return "\n".join(lines)
+
+
+def arm(run: dict) -> str:
+    """What a run is called in tables: the intermediate tasks, and how it was trained robustly."""
+    return ", ".join(filter(None, (run["inter"], run.get("robust"))))
 
 
 def table_row(inter: str, runs: list[dict], languages, keys) -> str:

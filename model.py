@@ -156,18 +156,20 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.checkpoint_activations = False
 
-    def forward(self, input_ids, cu_seqlens, lengths, depth: int | None = None):
+    def forward(self, input_ids, cu_seqlens, lengths, depth: int | None = None, delta=None):
         """Hidden states [N, H] after block `depth` (0 = embeddings; None = the last block).
 
         input_ids [N]; cu_seqlens [B+1] int32 on the same device, the sequence borders;
-        lengths: the B lengths as Python ints, so that no step waits for the device.
+        lengths: the B lengths as Python ints, so that no step waits for the device; delta [N, H]:
+        added to the token embeddings (robust.py).
         """
         longest = max(lengths)
         rows = torch.arange(len(lengths), device=input_ids.device).repeat_interleave(
             cu_seqlens.diff(), output_size=len(input_ids))                                # [N]
         position = torch.arange(len(input_ids), device=input_ids.device) - cu_seqlens[rows]
         slots = rows * longest + position                        # place of a token in [B, T]
-        x = self.tokens(input_ids) + self.positions(position + self.config.pad_id + 1)
+        x = self.tokens(input_ids) if delta is None else self.tokens(input_ids) + delta
+        x = x + self.positions(position + self.config.pad_id + 1)
         x = self.dropout(self.norm(x + self.types.weight[0]))
         for layer in self.layers[:depth]:
             if self.checkpoint_activations and self.training:
@@ -309,9 +311,9 @@ class Model(nn.Module):
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
 
-    def forward(self, name: str, batch):
-        """Logits of head `name`; batch has the fields of data.Batch."""
-        hidden = self.encoder(batch.input_ids, batch.cu_seqlens, batch.lengths)
+    def forward(self, name: str, batch, delta=None):
+        """Logits of head `name`; batch has the fields of data.Batch, delta is the encoder's."""
+        hidden = self.encoder(batch.input_ids, batch.cu_seqlens, batch.lengths, delta=delta)
         return self.heads[name](hidden, batch, self.encoder.tokens.weight)
 
 

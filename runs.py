@@ -36,9 +36,9 @@ from checkpoints import checkpoint_name, log, remove_folder, sync_folder, write_
 from features import features_of
 from files import UserError, read_json
 from model import Model, make_encoder, make_head
-from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, digest, parse_task, plan_run, resolve,
-                  sha256, start_digest)
-from train import Part, Stopped, dev_subset, make_setup, stage_steps, train
+from plan import (COMMON, ROW_FIELDS, Context, Member, Stage, decisive, digest, parse_target,
+                  plan_run, resolve, robust_training, sha256, start_digest)
+from train import Part, Stopped, load_dev, load_training, make_setup, stage_steps, train
 
 KEEP_BYTES = 64 * 2 ** 20       # a target stage's encoder below this size is kept without --keep
 BEAT, TAKEOVER = 30, 300        # seconds between two signs of life; of silence before a takeover
@@ -53,22 +53,22 @@ def load_part(member: Member, stage: Stage, context: Context, tokenizer) -> Part
     values = {k: v for k, (v, _) in stage.values[member.row].items()}
     task = replace(tasks.get(member.name), **{k: values[k] for k in ROW_FIELDS})
     labels = splits.labels(task, context.data)
-    english, limit = context.world["english"], context.given.limit
-    loaded = [evaluation.load_examples(task, context.data, "train", lang, limit)
-              for lang in member.languages]
-    examples = [e for part in loaded for e in part.examples]
-    log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples, "
-        f"{sum(part.dropped for part in loaded):,} without gold left out")
+    folder, limit = context.data, context.given.limit
+    parts = [load_training(task, lang, values, stage.seed, folder, limit)
+             for lang in member.languages]
+    examples = [example for part in parts for example in part]
+    log(f"{task.name}, {' '.join(member.languages)}: {len(examples):,} training examples")
+    dev, groups = load_dev(task, folder, context.world["english"], limit)
+    if values["random_tags"]:
+        examples, dev = draws.random_tags(examples, dev, stage.seed)
     cache = feature_folder(context)
     features = features_of(task, examples, tokenizer, labels, True, cache)
-    language = numpy.repeat(range(len(loaded)), [len(part.examples) for part in loaded])
+    language = numpy.repeat(range(len(parts)), [len(part) for part in parts])
     order = draws.Order(features.item_lengths, values["batch_size"], stage.seed, task.name,
                         language[features.example[::features.group]], values["alpha"])
-    part = Part(task, labels, values, features, order)
-    if task.kind != "mlm":
-        dev = evaluation.load_examples(task, context.data, "dev", english, limit)
-        part.dev, part.groups = dev_subset(dev)
-        part.dev_features = features_of(task, part.dev, tokenizer, labels, cache=cache)
+    part = Part(task, labels, values, features, order, dev, groups)
+    if dev:
+        part.dev_features = features_of(task, dev, tokenizer, labels, cache=cache)
     return part
 
 
@@ -254,13 +254,16 @@ def run_folder(inter: str, target: str, seed: int, context: Context) -> Path:
     split = f"--{context.given.split}" if context.given.split else ""
     limited = "--limited" if context.given.limit else ""
     layer = f"--layer{context.given.layer}" if context.given.layer else ""
-    return context.out / f"{world}{inter}--{target}--s{seed}{split}{layer}{limited}"
+    methods = robust_training(inter, target, context)
+    how = f"--{methods}" if methods else ""
+    return context.out / f"{world}{inter}--{target}--s{seed}{how}{split}{layer}{limited}"
 
 
 def target_task(target: str, context: Context):
-    """The target's row with the values that hold in this command."""
-    row = tasks.get(parse_task(target)[0])
-    values = resolve(row, "target", context.given, context.recipe)
+    """The target's row with the values that hold in its last step."""
+    last = parse_target(target)[-1]
+    row = tasks.get(last.name)
+    values = resolve(row, "target", context.given, context.recipe, last.settings)
     return replace(row, **{name: values[name][0] for name in ROW_FIELDS})
 
 
@@ -320,14 +323,16 @@ def describe_run(inter, target, seed, stages, context) -> dict:
     """config.json: `key` decides the result and must agree on resume, the rest is recorded."""
     task = target_task(target, context)
     split = context.given.split or task.eval_split
-    languages = splits.languages(task, context.data, split)
+    languages = evaluated(target, task, split, stages, context)
     if not languages:
         expected = ", ".join(task.files.get(split, ())) or f"no split {split} in this data set"
         raise UserError(f"{task.name} {split}: no files (expected {expected})", context.data)
-    if context.world["world"] == "real" and set(task.languages) - set(languages):
-        missing = [lang for lang in task.languages if lang not in languages]
+    found = splits.languages(task, context.data, split)
+    if context.world["world"] == "real" and set(task.languages) - set(found):
+        missing = [lang for lang in task.languages if lang not in found]
         log(f"{task.name} {split}: no files for {' '.join(missing)}")
     files = gold_files(task, split, languages, context)
+    methods = robust_training(inter, target, context)
     return {
         "key": {"inter": inter, "target": target, "task": task.name, "split": split, "seed": seed,
                 "head": stages[-1].head if task.train_on else "",
@@ -335,16 +340,30 @@ def describe_run(inter, target, seed, stages, context) -> dict:
                 "gold": digest(list(files.values())), "limit": context.given.limit,
                 "layer": context.given.layer, "world": context.world["world"],
                 "precision": str(context.hardware.dtype),
-                "row": {name: getattr(task, name) for name in ROW_FIELDS}},
+                "row": {name: getattr(task, name) for name in ROW_FIELDS},
+                **({"robust": methods} if methods else {})},
         "paths": {"model": str(context.model.resolve()), "data": str(context.data.resolve())},
-        "stages": [{"tasks": s.members, "values": s.values} for s in stages],
+        "stages": [{"tasks": s.members, "values": {row: decisive(fields) for row, fields
+                                                   in s.values.items()}} for s in stages],
         "files": files | dict(pair for s in stages for pair in s.files.items()),
-        "recorded": {"argv": sys.argv[1:], "python": platform.python_version(),
-                     "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
-                     "numpy": numpy.__version__, "commit": git_commit(),
-                     "device": str(context.hardware.device), "threads": torch.get_num_threads(),
-                     "ranks": ranks.size()},
+        "recorded": circumstances(context),
     }
+
+
+def evaluated(target: str, task, split: str, stages, context: Context) -> list[str]:
+    """The languages found; of a target of several steps those that the last one is trained in."""
+    found = splits.languages(task, context.data, split)
+    is_chain = len(parse_target(target)) > 1
+    return [lang for lang in found if not is_chain or lang in stages[-1].members[0].languages]
+
+
+def circumstances(context: Context) -> dict:
+    """What decides bits, or helps to find a run again, but not what its result means."""
+    return {"argv": sys.argv[1:], "python": platform.python_version(),
+            "torch": torch.__version__, "sentencepiece": sentencepiece.__version__,
+            "numpy": numpy.__version__, "commit": git_commit(),
+            "device": str(context.hardware.device), "threads": torch.get_num_threads(),
+            "ranks": ranks.size()}
 
 
 def git_commit() -> str:
@@ -393,7 +412,7 @@ def evaluate(folder: Path, task, key: dict, stages, start: Path, context: Contex
     """Predict every language that has no prediction file yet, then (rank 0) score all files."""
     trained = tasks.get(stages[-1].head) if task.train_on else task
     split, limit = key["split"], context.given.limit
-    languages = splits.languages(task, context.data, split)
+    languages = evaluated(key["target"], task, split, stages, context)
     predict_missing(folder, task, split, languages, start, trained, context)
     if ranks.rank() > 0:
         return
@@ -410,7 +429,8 @@ def evaluate(folder: Path, task, key: dict, stages, start: Path, context: Contex
     failed = [f"{name}: {why}" for stage in stages
               for name, why in stage_outcome(stage, context)["degenerate"].items() if why]
     result = {"schema": 2, **{name: key[name] for name in
-                              ("world", "inter", "target", "task", "split", "seed", "layer")},
+                              ("world", "inter", "target", "task", "split", "seed", "layer",
+                               "robust") if name in key},
               "limited": limit, "languages": scores, "leaked": copied,
               "degenerate": "; ".join(failed),
               **evaluation.summarise(task, scores, context.world["english"])}

@@ -5,6 +5,7 @@
     python stilts.py --inter none --target xnli --seed 1,2,3                baseline, three seeds
     python stilts.py --inter mnli+squad+mlm --target panx,tatoeba           several tasks at once
     python stilts.py --inter mnli@de --target tydiqa@sw,te                  other training languages
+    python stilts.py --inter none --target panx~panx@sw:examples=100        then a few of Swahili
     python stilts.py --predict RUN FILE                                     answers for a file
 
 A run is a chain of stages: intermediate task(s), then the target task's training, each from the
@@ -14,6 +15,7 @@ prints what is done. Results go to stdout, logs to stderr.
 
 import argparse
 import difflib
+import itertools
 import os
 import re
 import signal
@@ -30,6 +32,7 @@ import listing
 import plan
 import predict
 import ranks
+import robust
 import runs
 import splits
 import submission
@@ -158,7 +161,7 @@ def chosen_tasks(given) -> tuple[str, list[str]]:
         return given.inter, [row.name for row in rows if not row.scored_only]
     targets = plan.split_list(given.target)
     for target in [target for target in targets if target != "none"]:
-        row = tasks.get(plan.parse_task(target)[0])
+        row = tasks.get(plan.parse_target(target)[0].name)
         if row.kind == "mlm" or row.scored_only:
             why = "masked LM is an intermediate task" if row.kind == "mlm" else row.recipe
             raise UserError(f"--target {row.name}: {why}")
@@ -166,7 +169,7 @@ def chosen_tasks(given) -> tuple[str, list[str]]:
 
 
 def check_intermediate(inter: str) -> None:
-    names = [name for name, _ in plan.parse_arm(inter)]
+    names = [one.name for one in plan.parse_arm(inter)]
     if len(set(names)) < len(names):
         raise UserError(f"--inter {inter}: a task stands twice (several languages: TASK@LANG,LANG)")
     for row in map(tasks.get, names):
@@ -277,11 +280,11 @@ def run_layers(arm: str, target: str, seed: int, context: plan.Context) -> list[
 def check_runs(given, pairs, context: plan.Context) -> None:
     """Plan every run, a pair (arm, target), before the first begins, so that a mistake in the last
     costs nothing."""
-    used, predicted = set(), set()
+    used, predicted = {}, set()
     for inter, target in pairs:
         stages = plan.plan_run(inter, target, given.seed[0], context)
-        used |= {row for stage in stages for row in stage.values}
         for stage in stages:
+            used |= stage.values
             runs.stage_settings(stage)
         task = runs.target_task(target, context) if target != "none" else None
         if given.layer and (task is None or not task.search or task.train_on):
@@ -289,10 +292,20 @@ def check_runs(given, pairs, context: plan.Context) -> None:
         if task:
             predicted.add(task.name)
             runs.describe_run(inter, target, given.seed[0], stages, context)
+    check_settings(given, used, predicted)
+
+
+def check_settings(given, used: dict, predicted: set[str]) -> None:
+    """Raises UserError for a --set that changes nothing. used: row -> values, of all stages;
+    predicted: rows of the targets."""
+    fields = set(itertools.chain.from_iterable(used.values()))
     for owner, name, _ in given.set:
         is_used = owner in used or owner in predicted and name in PREDICTION
         if owner and not is_used:
             raise UserError(f"--set {owner}.{name}: no stage here has the values of {owner}")
+        if name in robust.LIMITS and name not in fields:
+            raise UserError(f"--set {name}: no stage here is trained by a method that has it "
+                            "(--set robust=METHOD)")
 
 
 def own_folder(out: Path) -> None:
@@ -352,7 +365,7 @@ def print_files(target: str, given, context) -> None:
     """Languages found for a target, and what would have to be fetched for the others."""
     if target == "none":
         return
-    task = tasks.get(plan.parse_task(target)[0])
+    task = tasks.get(plan.parse_target(target)[0].name)
     split = given.split or task.eval_split
     found = splits.languages(task, context.data, split)
     print(f"  {target} {split}: found {' '.join(found) or 'no language'}")

@@ -123,6 +123,7 @@ ROWS = (
     Task(
         name="squad", kind="span", group="span", languages=("en",), metric="squad_v1",
         reader=readers.read_squad, train_on=("squad",), eval_split="dev",
+        studies=("lowres:inter",),
         files={"train": ("squad/train-v1.1.json",
                          "mlqa/mlqa-translate-train/{lang}_squad-translate-train-train-v1.1.json"),
                "dev": ("squad/dev-v1.1.json",)},
@@ -144,6 +145,7 @@ ROWS = (
     Task(
         name="mnli", kind="classification", group="semantic", languages=("en",), metric="accuracy",
         reader=readers.read_pairs, labels=NLI, train_on=("mnli",), eval_split="dev",
+        studies=("lowres:inter", "syntax:core"),
         files={
             "train": ("mnli/multinli_1.0_train.jsonl", "mnli/train.jsonl", "mnli/train.tsv",
                       "xnli/XNLI-MT-1.0/multinli/multinli.train.{lang}.tsv",
@@ -190,6 +192,7 @@ ROWS = (
     Task(
         name="qqp", kind="classification", group="semantic", languages=("en",), metric="acc_and_f1",
         reader=readers.read_pairs, labels=("0", "1"), train_on=("qqp",), eval_split="dev",
+        studies=("syntax:core",),
         files={"train": ("qqp/train.tsv", "qqp/train.{lang}.tsv"),
                "dev": ("qqp/dev.tsv", "qqp/val.jsonl")},
         batch_size=24, epochs=3, max_length=256, recipe=PAPER,
@@ -200,6 +203,7 @@ ROWS = (
     Task(
         name="cosmosqa", kind="multiple_choice", group="semantic", languages=("en",),
         reader=readers.read_cosmosqa, metric="accuracy", train_on=("cosmosqa",), eval_split="dev",
+        studies=("syntax:more",),
         files={"train": ("cosmosqa/train.csv",), "dev": ("cosmosqa/valid.csv",),
                "test": ("cosmosqa/test.jsonl",)}, batch_size=4, epochs=15, max_length=256,
         recipe=PAPER, sizes="train 25,588, dev 3,000 (remembered; the file has 2,985)",
@@ -243,6 +247,7 @@ ROWS = (
     Task(
         **WORDS, name="upos", group="syntactic", metric="accuracy",
         reader=tagging.read_upos, labels=UPOS, train_on=("upos",),
+        studies=("syntax:core",),
         files=each("train dev test", "ud/*/{english}_*-ud-{split}.conllu"),
         sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
         urls=TREEBANKS[:1],
@@ -250,6 +255,7 @@ ROWS = (
     Task(
         **WORDS, name="deprel", group="syntactic", metric="accuracy",
         reader=tagging.read_relations, labels=RELATIONS, train_on=("deprel",),
+        studies=("syntax:core",),
         files=each("train dev test", "ud/*/{english}_*-ud-{split}.conllu"),
         sizes="as udpos in English", source="Universal Dependencies", licence="per treebank",
         urls=TREEBANKS[:1],
@@ -257,6 +263,7 @@ ROWS = (
     Task(
         **WORDS | {"eval_split": "test"}, name="chunk", group="syntactic", metric="chunk_f1",
         reader=tagging.read_chunks, labels="*", train_on=("chunk",), dev_share=0.1,
+        studies=("syntax:core",),
         files=each("train test", "conll2000/{split}.txt"),
         sizes="train 8,936, test 2,012 (remembered)",
         source="Tjong Kim Sang and Buchholz 2000", licence="LDC's, for research (remembered)",
@@ -266,6 +273,7 @@ ROWS = (
     Task(
         name="cola", kind="classification", group="syntactic", languages=("en",), metric="accuracy",
         reader=readers.read_cola, labels=("0", "1"), train_on=("cola",), eval_split="dev",
+        studies=("syntax:core",),
         files=each("train dev test", "cola/{split}.tsv"),
         batch_size=24, epochs=3, max_length=128, recipe="our choice",
         sizes="train 8,551, dev 1,043 (remembered)",
@@ -275,18 +283,21 @@ ROWS = (
     Task(
         **WORDS, name="semtag", group="semantic", metric="accuracy",
         reader=tagging.read_tagged, labels="*", train_on=("semtag",),
+        studies=("syntax:core",),
         files=each("train dev test", "semtag/{split}.tsv"), sizes="as the user's files",
         source="Parallel Meaning Bank, as word TAB tag", fixture_only=True, licence="per release",
     ),
     Task(
         **WORDS, name="supersense", group="semantic", metric="accuracy",
         reader=tagging.read_tagged, labels="*", train_on=("supersense",),
+        studies=("syntax:core",),
         files=each("train dev test", "supersense/{split}.tsv"), sizes="as the user's files",
         source="STREUSLE, as word TAB tag", fixture_only=True, licence="CC BY-SA 4.0 (remembered)",
     ),
     Task(
         name="hellaswag", kind="multiple_choice", group="semantic", languages=("en",),
         reader=readers.read_hellaswag, metric="accuracy",
+        studies=("syntax:more",),
         files={
             "train": ("hellaswag/hellaswag_train.jsonl", "hellaswag/hellaswag_train.{lang}.jsonl"),
             "dev": ("hellaswag/hellaswag_val.jsonl",),
@@ -299,6 +310,7 @@ ROWS = (
     Task(
         name="ccg", kind="tagging", group="syntactic", languages=("en",), metric="accuracy",
         reader=tagging.read_ccg, labels="ccg*/tags_to_id.json",
+        studies=("syntax:more",),
         files=each("train dev", "ccg/ccg.{split}", "ccg_handmade/ccg.{split}"),
         train_on=("ccg",), eval_split="dev",
         batch_size=24, epochs=15, max_length=256, recipe=PAPER,
@@ -323,7 +335,7 @@ ROWS = (
         name="xnli", kind="classification", group="semantic", metric="accuracy", parallel=True,
         languages=tuple("en ar bg de el es fr hi ru sw th tr ur vi zh".split()),
         reader=readers.read_pairs, labels=NLI, train_on=("mnli",), benchmarks=BOTH,
-        studies=("reasoning:core", "attack:full"),
+        studies=("reasoning:core", "attack:full", "lowres:more"),
         files=each("dev test", "xnli/XNLI-1.0/xnli.{split}.tsv", "xtreme/xnli/{split}-{lang}.tsv",
                    "xnli/{split}-{lang}.tsv"),
         batch_size=32, epochs=2, max_length=256, recipe=JIANT,
@@ -352,7 +364,7 @@ ROWS = (
                         "ta te th tl tr ur vi yo zh".split()),
         xtreme_r=("lt", "pl", "uk", "wo", "ro"),
         reader=tagging.read_udpos, labels=UPOS, train_on=("udpos",), benchmarks=BOTH,
-        studies=("noise:core", "attack:full"),
+        studies=("noise:core", "attack:full", "lowres:more", "syntax:target"),
         files=each("train dev test", "ud/*/{lang}_*-ud-{split}.conllu",
                    "xtreme/udpos/{split}-{lang}.tsv", "udpos/{split}-{lang}.tsv"),
         batch_size=32, epochs=10, max_length=256, recipe=JIANT,
@@ -364,7 +376,7 @@ ROWS = (
         name="panx", kind="tagging", group="entity", metric="chunk_f1",
         languages=XTREME_40, xtreme_r=("qu", "pl", "uk", "az", "lt", "pa", "gu", "ro"),
         reader=tagging.read_panx, labels=IOB2, train_on=("panx",), benchmarks=BOTH,
-        studies=("noise:core", "attack:core"),
+        studies=("noise:core", "attack:core", "lowres:core", "syntax:target"),
         files=each("train dev test", "panx/{lang}/{split}", "panx_raw/{lang}/{split}",
                    "xtreme/panx/{split}-{lang}.tsv", "panx/{split}-{lang}.tsv"),
         batch_size=32, epochs=10, max_length=256, recipe=JIANT,
@@ -402,7 +414,7 @@ ROWS = (
         languages=tuple("en ar bn fi id ko ru sw te".split()),
         codes={code: word for word, code in readers.TYDIQA_WORDS.items()},
         reader=readers.read_squad, train_on=("tydiqa",), dev_share=0.1, benchmarks=BOTH,
-        studies=("reasoning:extended", "noise:core", "attack:core"),
+        studies=("reasoning:extended", "noise:core", "attack:core", "lowres:core"),
         files={
             "train": ("tydiqa/tydiqa-goldp-v1.1-train.json",
                       "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{lang}.train.json"),
@@ -423,7 +435,7 @@ ROWS = (
                         "ru ja ka ko th sw zh kk tr et fi hu".split()),
         xtreme_r=("az", "lt", "pl", "uk", "ro"), codes=LASER,
         reader=readers.read_tatoeba, benchmarks=BOTH,
-        studies=("noise:core", "attack:full"),
+        studies=("noise:core", "attack:full", "lowres:more"),
         files=each("test", "tatoeba/v1/tatoeba.{code}-eng.*", "xtreme/tatoeba/{lang}-en.*",
                    "tatoeba/{lang}-en.*"),
         batch_size=100, epochs=0, max_length=512, recipe="XTREME's scripts; nothing is trained",
@@ -457,7 +469,7 @@ ROWS = (
                "test": ("xcopa/data/{lang}/test.{lang}.jsonl", "xtreme/xcopa/test-{lang}.jsonl",
                         "xcopa/test-{lang}.jsonl")},
         train_on=("siqa", "copa"), benchmarks=("xtreme-r",), batch_size=32, epochs=5,
-        studies=("reasoning:apart", "noise:core", "attack:core"),
+        studies=("reasoning:apart", "noise:core", "attack:core", "lowres:more"),
         max_length=128, recipe=XTREME, sizes="dev 100, test 500 per language",
         source="Ponti et al. 2020", licence="CC BY 4.0",
         urls=at("https://raw.githubusercontent.com/cambridgeltl/xcopa/master/data/",

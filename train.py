@@ -20,14 +20,15 @@ import draws
 import eval as evaluation
 import predict
 import ranks
-import splits
+import robust
 import tasks
 import weights
 from checkpoints import checkpoint_name, log, newest_checkpoint, write_checkpoint, write_file
 from model import LOSSES, ActiveVocabulary, Model, clip_gradients, make_optimizer
 from files import UserError, read_json
 
-SUBSET = 500                            # English dev examples that select the best step (jiant)
+SUBSET = 500                    # English dev examples (of a pooled row: of each member) that select
+                                # the best step (jiant)
 CAP = 2 ** 17                  # examples-proportional sampling with a cap (Phang et al. 2020)
 
 
@@ -58,23 +59,28 @@ class Part:
         return min(len(self.order.lengths), CAP)
 
 
-def dev_subset(dev: splits.Split) -> tuple[list, tuple[int, ...]]:
-    """At most SUBSET examples (of a pooled row: of each member), drawn once and for all by their
-    number, in file order; and how many there are of each member. For retrieval: so many queries and
-    their right candidates."""
-    if hasattr(dev.examples[0], "side"):
-        queries = [e for e in dev.examples if e.side == "query"]
-        some = draws.stream("dev").permutation(len(queries))[:SUBSET]
-        chosen = [queries[i] for i in sorted(some)]
-        right = {name for query in chosen for name in query.gold}
-        return [*(e for e in dev.examples if e.id in right), *chosen], ()
-    chosen, sizes, start = [], [], 0
-    for size in dev.groups or (len(dev.examples),):
-        some = draws.stream("dev").permutation(size)[:SUBSET]
-        chosen += [dev.examples[start + i] for i in sorted(some)]
-        sizes.append(len(some))
-        start += size
-    return chosen, tuple(sizes)
+def load_training(task, lang: str, values: dict, seed: int, folder: Path, limit: int) -> list:
+    """The training examples of one language, or as many as the setting `examples` says; with rs-da,
+    reworded copies in their place."""
+    loaded = evaluation.load_examples(task, folder, "train", lang, limit)
+    if loaded.dropped:
+        log(f"{task.name} {lang}: {loaded.dropped:,} training examples without gold left out")
+    examples = loaded.examples
+    if values["examples"]:
+        key = "examples", seed, values["draw"]
+        examples = draws.subset(examples, values["examples"], *key)[0]
+    if values["robust"] == "rs-da":
+        synonyms = robust.synonym_file(task, folder, lang)
+        examples = robust.augment(task, examples, synonyms, values["copies"], seed)
+    return examples
+
+
+def load_dev(task, folder: Path, english: str, limit: int) -> tuple[list, tuple[int, ...]]:
+    """The English examples that select the best step, and how many of each member; mlm has none."""
+    if task.kind == "mlm":
+        return [], ()
+    dev = evaluation.load_examples(task, folder, "dev", english, limit)
+    return draws.subset(dev.examples, SUBSET, "dev", groups=dev.groups)
 
 
 def stage_steps(parts: dict[str, Part], settings: dict) -> int:
@@ -222,34 +228,49 @@ def accumulate(setup: Setup, name: str, items: np.ndarray, step: int) -> tuple[f
 
     The loss is a sum over targets divided by their count in the whole step, so cutting the step
     into micro-batches and over ranks changes the order of summation and the draws of dropout,
-    nothing else. Items are dealt out to the ranks sorted by length, so that as many of them have
-    nearly as many tokens: the difference is less than that of the longest and the shortest item.
+    nothing else.
     """
     part, model, hardware = setup.parts[name], setup.model, setup.hardware
-    items = items[np.argsort(part.order.lengths[items], kind="stable")]
-    items = items[ranks.rank()::ranks.size()]
-    batches = [data.make_batch(part.features, items[run]) for run in
-               data.cut_by_tokens(part.order.lengths[items], hardware.micro_tokens)]
-    if part.task.kind == "mlm":
-        rates = part.values["mask_rate"], part.values["random_rate"]
-        batches = [draws.mask_tokens(b, *rates, setup.tokenizer, setup.seed, step) for b in batches]
+    batches = micro_batches(setup, name, items, step)
     count = max(1, ranks.total(sum(b.count for b in batches)))
     seeds = draws.stream("dropout", setup.seed, step).integers(2 ** 62, size=ranks.size())
     torch.manual_seed(int(seeds[ranks.rank()]))
+    generator = robust.generator(setup.seed, step, ranks.rank(), hardware.device)
     model.train()
     total = torch.zeros((), device=hardware.device)
     for batch in batches:
-        if setup.vocabulary:
-            batch.input_ids = setup.vocabulary.lookup[batch.input_ids]
         batch = batch.to(hardware.device)
-        with hardware.autocast():
-            loss = LOSSES[part.task.kind](model(name, batch), batch) / count
-        setup.scaler.scale(loss).backward()
-        total += loss.detach()
+
+        def loss(delta):
+            with hardware.autocast():
+                return LOSSES[part.task.kind](model(name, batch, delta), batch) / count
+
+        shape = len(batch.input_ids), model.encoder.config.hidden_size
+        total += robust.backward(robust.Pass(loss, part.values, batch.cu_seqlens, shape,
+                                             setup.scaler, generator))
     ranks.sum_gradients([*model.encoder.parameters(), *model.heads[name].parameters()], total)
     setup.scaler.unscale_(setup.optimizer)
     norm = clip_gradients(model.parameters(), setup.settings["clip"])
     return float(total), float(norm)
+
+
+def micro_batches(setup: Setup, name: str, items: np.ndarray, step: int) -> list[data.Batch]:
+    """This rank's share of a step's items, cut to what fits into memory.
+
+    Items are dealt out to the ranks sorted by length, so that as many of them have nearly as many
+    tokens: the difference is less than that of the longest and the shortest item.
+    """
+    part, vocabulary = setup.parts[name], setup.vocabulary
+    items = items[np.argsort(part.order.lengths[items], kind="stable")]
+    items = items[ranks.rank()::ranks.size()]
+    batches = [data.make_batch(part.features, items[run]) for run in
+               data.cut_by_tokens(part.order.lengths[items], setup.hardware.micro_tokens)]
+    if part.task.kind == "mlm":
+        rates = part.values["mask_rate"], part.values["random_rate"]
+        batches = [draws.mask_tokens(b, *rates, setup.tokenizer, setup.seed, step) for b in batches]
+    for batch in batches if vocabulary else ():
+        batch.input_ids = vocabulary.lookup[batch.input_ids]
+    return batches
 
 
 def dev_scores(setup: Setup, poll) -> tuple[dict[str, float], dict[str, str]]:

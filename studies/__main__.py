@@ -7,8 +7,8 @@ from files import UserError
 
 STUDIES = {"conventions": "studies.conventions", "grid": "studies.grid",
            "claims": "studies.claims", "noise": "studies.noise",
-           "reasoning": "studies.reasoning",
-           "attack": "studies.attack"}    # name -> module with main(arguments)
+           "reasoning": "studies.reasoning", "attack": "studies.attack",
+           "lowres": "studies.lowres", "syntax": "studies.syntax"}  # name -> module with main()
 
 
 def main(arguments: list[str]) -> int:

@@ -67,6 +67,9 @@ class Evidence:
             if run.record["world"] != "real":
                 raise UserError("a run of the toy world says nothing about the paper", path)
             key = run.config["key"]
+            if "robust" in key:
+                log(f"{path}: trained by {key['robust']}, left out")
+                continue
             place = key["inter"], key["target"], key["split"], str(key["layer"])
             self.runs.setdefault(place, {})[key["seed"]] = run
             self.weights.add((key["weights"], run.config["paths"]["model"]))

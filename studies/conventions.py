@@ -49,7 +49,8 @@ class Run(NamedTuple):
 
 
 def collect(folders: list[Path]) -> dict[tuple, list[Run]]:
-    """Finished, labelled runs, scored again: {(world, limit, encoder): runs}, never mixed.
+    """Finished, labelled runs, scored again: never mixed: {(world, limit, encoder,
+    robust training): runs}.
 
     Raises UserError: none found, one run twice, one target with different gold or row, and what
     evaluation.rescore raises.
@@ -75,7 +76,8 @@ def read_finished(path: Path) -> tuple[tuple, Run]:
     task, key = tasks.get(recorded["task"]), config["key"]
     world = splits.world(Path(config["paths"]["data"]))
     languages = {lang: values for lang, values in recorded["languages"].items() if values["labels"]}
-    return (world.get("notice", world["world"]), recorded["limited"], key.get("weights")), Run(
+    return (world.get("notice", world["world"]), recorded["limited"], key.get("weights"),
+            key.get("robust", "")), Run(
         path, task, recorded["inter"], recorded["target"], recorded["seed"],
         recorded["split"], key.get("layer", 0), world["english"], recorded["degenerate"], languages,
         (key.get("gold"), key.get("row"), evaluation.target_training(task, config)))
@@ -258,7 +260,9 @@ def main(arguments: list[str]) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS",
                         help="folders with finished runs, at any depth")
-    for (world, limited, weights), runs in collect(parser.parse_args(arguments).runs).items():
+    found = collect(parser.parse_args(arguments).runs)
+    for (world, limited, weights, methods), runs in found.items():
         marks = [world] + ([f"LIMITED to {limited}"] if limited else [])
+        marks += [f"trained by {methods}"] if methods else []
         print("\n".join([*marks, f"encoder {weights}", "", *report(runs), *marks, ""]))
     return 0

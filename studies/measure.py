@@ -174,7 +174,7 @@ class Victim:
 
 def check_kept(targets: list[str], context: plan.Context) -> None:
     """Raises UserError where target stages would not keep the encoder that a study must ask."""
-    trained = [name for name in targets if tasks.get(plan.parse_task(name)[0]).train_on]
+    trained = [name for name in targets if tasks.get(plan.parse_target(name)[-1].name).train_on]
     size = 4 * sum(t.numel() for t in weights.load_encoder(context.model)[1].values())
     if trained and size > runs.KEEP_BYTES and not context.given.keep:
         raise UserError(f"this study asks trained models again: --keep is needed, which keeps "

@@ -40,7 +40,7 @@ TOY_NOISE = "mix"
 
 def part(targets: list[str], mark: str) -> list[str]:
     """Those of the targets whose row has a mark."""
-    return [target for target in targets if plan.parse_task(target)[0] in study.of(mark)]
+    return [target for target in targets if plan.parse_target(target)[-1].name in study.of(mark)]
 
 
 # ---------------------------------------------------------------------------------- measuring
@@ -55,7 +55,7 @@ def check(setup: Setup) -> None:
     """Warns of questions that differ between languages. Raises UserError as noisy.check."""
     noisy.check(setup)
     context = setup.context
-    for name in dict.fromkeys(plan.parse_task(target)[0] for _, target in setup.pairs):
+    for name in dict.fromkeys(plan.parse_target(target)[-1].name for _, target in setup.pairs):
         task = tasks.get(name)
         split = context.given.split or task.eval_split
         if is_choice(task):

@@ -57,7 +57,7 @@ class Study:
     check: Callable = lambda setup: None                # (Setup): raises UserError
     asks_models: bool = True                            # whether encoders of targets must be kept
     kept_as: str = ""                                   # folder in a run, if not the name
-    pairs: Callable | None = None       # (arms, targets) -> (arm, target) pairs, if not all
+    pairs: Callable | None = None       # (flags, context, arms, targets) -> (arm, target) pairs
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def prepare(study: Study, arguments: list[str]) -> Setup:
     own, given = parse(study, arguments)
     arms, targets = grid.arms_and_targets(given)
     context = stilts.make_context(given)
-    wanted = study.pairs(arms, targets) if study.pairs else [(a, t) for a in arms for t in targets]
+    every = [(arm, target) for arm in arms for target in targets]
+    wanted = study.pairs(own, context, arms, targets) if study.pairs else every
     skipped = {pair: why for pair in wanted if (why := lacking(*pair, context))}
     pairs = [pair for pair in wanted if pair not in skipped]
     if not pairs:
@@ -181,14 +182,15 @@ def prepare(study: Study, arguments: list[str]) -> Setup:
 
 def lacking(arm: str, target: str, context: plan.Context) -> str:
     """What is not on disk of an arm's or a target's data, with the path that was expected; ""."""
-    row, wanted = plan.parse_task(target)
-    task = tasks.get(row)
+    steps = plan.parse_target(target)
+    task = tasks.get(steps[-1].name)
     split = context.given.split or task.eval_split
     if not splits.languages(task, context.data, split):
-        return f"{row} {split}: no file (expected {', '.join(task.files.get(split, ()))})"
+        return f"{task.name} {split}: no file (expected {', '.join(task.files.get(split, ()))})"
     try:
-        for name, languages in plan.parse_arm(arm) + [(name, wanted) for name in task.train_on]:
-            plan.training_languages(tasks.get(name), languages, context)
+        for one in [*plan.parse_arm(arm), *(step._replace(name=name) for step in steps
+                                            for name in task.train_on)]:
+            plan.training_languages(tasks.get(one.name), one.languages, context)
     except UserError as problem:
         return problem.what
     return ""

@@ -16,12 +16,12 @@ from conftest import ROOT
 
 ORDER = ("files", "readers", "tagging", "tasks", "splits", "metrics", "submission", "compare",
          "benchmark", "eval", "model", "weights", "checkpoints", "data", "draws", "search", "ranks",
-         "features", "predict", "plan", "train", "runs", "listing", "stilts")
+         "features", "predict", "robust", "plan", "train", "runs", "listing", "stilts")
 # room -> rooms of ours that it may import: those before it, and fewer for rooms that stand apart
 ROOMS = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)} | {
     "model": set(), "weights": {"files", "model"}, "metrics": {"files", "readers"}}
-ALL_ROOMS = 7200              # lines of all rooms together
-ALL_STUDIES = 6500            # lines of studies/
+ALL_ROOMS = 7700              # lines of all rooms together
+ALL_STUDIES = 7500            # lines of studies/
 AUDIT_PATH = 1400             # lines that `--inter squad --target tydiqa` executes
 PARSED = {name: ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")) for name in ROOMS}
 STUDIES = {path.stem: ast.parse(path.read_text(encoding="utf-8"))

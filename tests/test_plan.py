@@ -27,13 +27,20 @@ def context(tmp_path_factory):
 
 
 def test_notation():
-    assert plan.parse_task("mnli") == ("mnli", ())
-    assert plan.parse_task("mnli@de,fr") == ("mnli", ("de", "fr"))
+    assert plan.parse_task("mnli") == ("mnli", (), ())
+    assert plan.parse_task("mnli@de,fr") == ("mnli", ("de", "fr"), ())
+    assert plan.parse_task("mnli@de:steps=9:lr=1e-3") == (
+        "mnli", ("de",), (("steps", "9"), ("lr", "1e-3")))
     assert plan.parse_arm("none") == []
-    assert plan.parse_arm("squad@all+mlm") == [("squad", ("all",)), ("mlm", ())]
-    nine = [(name, ()) for name in tasks.INTERMEDIATE]
+    assert plan.parse_arm("squad@all+mlm:steps=3") == [
+        ("squad", ("all",), ()), ("mlm", (), (("steps", "3"),))]
+    assert plan.parse_target("panx~panx@sw:examples=10") == [
+        ("panx", (), ()), ("panx", ("sw",), (("examples", "10"),))]
+    nine = [(name, (), ()) for name in tasks.INTERMEDIATE]
     assert plan.parse_arm("all") == nine and len(nine) == 9
-    assert plan.parse_arm("all+mlm") == [*nine, ("mlm", ())]
+    assert plan.parse_arm("all+mlm") == [*nine, ("mlm", (), ())]
+    assert plan.split_list("panx~panx@sw,te:examples=9,xnli:steps=2,panx@sw,panx~panx@te") == [
+        "panx~panx@sw,te:examples=9", "xnli:steps=2", "panx@sw", "panx~panx@te"]
     assert plan.split_list("tydiqa@sw,te,xnli,panx@all,pawsx") == [
         "tydiqa@sw,te", "xnli", "panx@all", "pawsx"]
     assert plan.split_list("tydiqa,xnli") == ["tydiqa", "xnli"]
@@ -41,10 +48,11 @@ def test_notation():
         "none", "mnli@de,fr+mlm", "squad@de+mlm", "mnli@de", "all", "squad+mlm"]
 
 
-@pytest.mark.parametrize("text", ["mnli@", "mnli@de,", "mnli@de,de", "mnil@de", "@de"])
+@pytest.mark.parametrize("text", ["mnli@", "mnli@de,", "mnli@de,de", "mnil@de", "@de", "mnli:",
+                                  "mnli:steps", "mnli:steps=", "mnli:steps=1=2", "mnli~xnli"])
 def test_bad_notation(text):
     with pytest.raises(UserError):
-        plan.parse_task(text)
+        plan.parse_target(text)
 
 
 @pytest.mark.parametrize("arm", ["squad+squad", "mnli+mnli@de", "all+mnli"])
@@ -135,6 +143,48 @@ def test_a_setting_in_two_spellings_is_one(context):
         return plan.plan_run("none", "panx", 1, replace(context, given=given))[0].key
 
     assert key(("panx", "epochs", "8")) == key() and key(("panx", "epochs", "9")) != key()
+
+
+def test_settings_that_are_off_are_no_part_of_a_stage(context):
+    """Stages trained before there were such settings are found again."""
+    stage, = plan.plan_run("none", "panx", 1, context)
+    assert not set(plan.OFF) & set(plan.decisive(stage.values["panx"]))
+    off = "panx:examples=0:draw=0:random_tags=0"
+    assert plan.plan_run("none", off, 1, context)[0].key == stage.key
+    others = ["panx:examples=5", "panx:examples=5:draw=1", "panx:random_tags=1", "panx:steps=7"]
+    keys = {plan.plan_run("none", target, 1, context)[0].key for target in others}
+    assert len(keys | {stage.key}) == 5
+
+
+def test_settings_of_a_stage_hold_in_it_alone(context):
+    first, second = plan.plan_run("none", "panx~panx@toy-low:examples=4:steps=9", 1, context)
+    assert first.key == plan.plan_run("none", "panx", 1, context)[0].key
+    assert second.goes_on and second.members[0].languages == ("toy-low",)
+    assert second.values["panx"]["examples"] == (4, "stage")
+    assert second.values["panx"]["steps"] == (9, "stage") and first.values["panx"]["steps"][0] == 0
+    for target, words in (("panx:example=4", "no such field"), ("panx:examples=x", "a number"),
+                          ("mnli:random_tags=1", "is for tagging"), ("tatoeba~tatoeba", "trained")):
+        with pytest.raises(UserError, match=words):
+            plan.plan_run("none", target, 1, context)
+
+
+def test_a_stage_is_trained_on_some_examples_with_random_tags(context, tokenizer):
+    def part(target):
+        stage = plan.plan_run("none", target, 1, context)[-1]
+        return runs.load_part(stage.members[0], stage, context, tokenizer)
+
+    whole, some, drawn = map(part, ("panx", "panx:examples=20", "panx:random_tags=1"))
+    assert len(whole.order.lengths) == 250 and len(some.order.lengths) == 20
+    assert some.dev == whole.dev and some.dev != part("panx:random_tags=1").dev
+    assert [one.words for one in drawn.dev] == [one.words for one in whole.dev]
+    assert len(part("panx@toy-low,toy-lex:examples=5").order.lengths) == 10
+
+
+def test_a_target_of_several_steps_is_evaluated_where_the_last_one_is_trained(context):
+    for target, expected in (("panx~panx@toy-low", ["toy-low"]), ("panx~panx", ["toy-en"]),
+                             ("panx@toy-low", list(context.world["languages"]))):
+        stages, task = plan.plan_run("none", target, 1, context), tasks.get("panx")
+        assert sorted(runs.evaluated(target, task, "test", stages, context)) == sorted(expected)
 
 
 def test_a_degenerate_run_is_restarted_with_seeds_nobody_asked_for(monkeypatch):

@@ -25,7 +25,8 @@ SETTINGS = {"lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0, "beta2
 LABELS = ("no", "yes")
 
 
-def make_setup(tokenizer, hardware=CPU, dropout=0.1, seed=1, kind="classification", **settings):
+def make_setup(tokenizer, hardware=CPU, dropout=0.1, seed=1, kind="classification", values=None,
+               **settings):
     """A tiny task that can be learnt: the label tells which word the first side has."""
     rng = np.random.default_rng(0)
     words = [p.strip("▁") for p in tokenizer.pieces[20:80]]
@@ -36,7 +37,8 @@ def make_setup(tokenizer, hardware=CPU, dropout=0.1, seed=1, kind="classificatio
         examples.append(Classification(i, f"{words[i % 2]} {text}", text, label))
     task = SimpleNamespace(kind=kind, search="", name="invented", max_length=40, metric="accuracy")
     features = data.featurize(task, examples, tokenizer, LABELS, train=True)
-    part = train.Part(task, LABELS, {"batch_size": 8, "epochs": 2}, features,
+    values = {"batch_size": 8, "epochs": 2, "robust": "none"} | (values or {})
+    part = train.Part(task, LABELS, values, features,
                       draws.Order(features.item_lengths, 8, seed, "invented"))
     part.dev, part.dev_features = examples, features
     config = model.Config(tokenizer.vocab_size, 32, 2, 4, 64, 66, dropout=dropout,

@@ -25,6 +25,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import eval as evaluation  # noqa: E402
 import metrics  # noqa: E402
+import plan  # noqa: E402
 import splits  # noqa: E402
 import tasks  # noqa: E402
 import weights  # noqa: E402
@@ -70,7 +71,7 @@ def trained(inter: str, target: str, seeds: str, out: Path, data: Path, model: P
     make.random_encoder(random, (model / "world.json").read_text(encoding="utf-8"),
                         model / weights.TOKENIZER, splits.world(model)["seed"])
     rows = {NEVER: run("none", target, seeds, folder / "never", data, random, settings)}
-    task = tasks.get(target.partition("@")[0])
+    task = tasks.get(plan.parse_target(target)[-1].name)
     if inter != "none" and task.train_on:
         seed = seeds.split(",")[0]
         first, *_, last = steps_of(out / f"toy--{inter}--{target}--s{seed}")
@@ -294,7 +295,7 @@ def short(value):
 
 def show(inter: str, target: str, given, context) -> str:
     """The controls of a command as a table: run when it says --controls, else as recorded."""
-    task = tasks.get(target.partition("@")[0])
+    task = tasks.get(plan.parse_target(target)[-1].name)
     split = given.split or task.eval_split
     seeds = ",".join(map(str, given.seed))
     if given.controls:

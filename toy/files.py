@@ -8,6 +8,7 @@ Passages for questions tell of random events: knowing the world does not help to
 """
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -285,9 +286,12 @@ def panx(source: Source) -> Files:
         train, dev = (250, 50) if lang == ENGLISH else (10, 10)
         for split, number in (("train", train), ("dev", dev), ("test", 80)):
             sentences = tagged(source, f"panx {split}", lang, number, 0.0, firms=0.4)
-            lines = ["".join(f"{lang}:{word.form}\t{word.name}\n" for word in words) + "\n"
-                     for words in sentences]
-            yield f"panx/{lang}/{split}", "".join(lines)
+            yield f"panx/{lang}/{split}", "".join(named(lang, words) for words in sentences)
+
+
+def named(lang: str, words: list[Word]) -> str:
+    """One sentence in PAN-X's form."""
+    return "".join(f"{lang}:{word.form}\t{word.name}\n" for word in words) + "\n"
 
 
 # ---- retrieval and running text
@@ -368,8 +372,13 @@ def mlm(source: Source) -> Files:
 
 
 def world_file(source: Source) -> str:
+    """properties: of each language its script, the order of its words, and its pretraining text as
+    a share of the full amount."""
+    properties = {name: {"script": unicodedata.name(language.consonants[0]).split()[0].title(),
+                         "order": "SOV" if language.verb_last else "SVO", "text": language.text}
+                  for name, language in LANGUAGES.items()}
     return dump({"world": "toy", "seed": source.world.seed, "english": ENGLISH,
-                 "languages": list(LANGUAGES), "notice": NOTICE})
+                 "languages": list(LANGUAGES), "notice": NOTICE, "properties": properties})
 
 
 def build(source: Source) -> dict[str, str]:

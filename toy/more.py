@@ -351,6 +351,14 @@ def bucc2018(source: Source) -> Files:
             yield f"{name}.{part}.gold", table(gold, "\t")
 
 
+def more_panx(source: Source, files: dict[str, str]) -> Files:
+    """Training sentences of the other languages: 50 with the ten that they had before."""
+    for lang in OTHERS:
+        sentences = first.tagged(source, "panx more", lang, 40, 0.0, firms=0.4)
+        name = f"panx/{lang}/train"
+        yield name, files[name] + "".join(first.named(lang, words) for words in sentences)
+
+
 def build(source: Source) -> dict[str, str]:
     """All data files of a world: path below data/ -> contents. `source` learns of the first sets'
     events alone, so that what is pretrained on does not change with the others."""
@@ -360,4 +368,5 @@ def build(source: Source) -> dict[str, str]:
     for make in (snli, anli, qqp, pawsx, cosmosqa, commonsenseqa, siqa, copa, xcopa, bucc2018,
                  words.chunk, words.semtag, words.supersense, words.cola):
         files |= make(later)
-    return files | dict(xquad(later, squad)) | dict(mlqa(later, squad))
+    files |= dict(xquad(later, squad)) | dict(mlqa(later, squad))
+    return files | dict(more_panx(later, files))
