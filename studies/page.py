@@ -10,6 +10,7 @@ anything, and the style sheet is admitted by its hash. All texts are escaped whe
 import base64
 import hashlib
 import math
+import re
 from dataclasses import dataclass, field
 from html import escape
 
@@ -162,6 +163,17 @@ def frame(title: str, banner: str, width: int, height: int, shapes: list[str]) -
            tag("text", escape(title), x=2, y=12), tag("text", escape(banner), x=2, y=26)]
     return tag("svg", "".join(top + shapes), role="img", width=width, height=height,
                viewBox=f"0 0 {width} {height}")
+
+
+def sheet(pictures: list[str]) -> str:
+    """A file of its own from pictures of one size, three in a row."""
+    width, height = (int(re.search(rf' {side}="(\d+)"', pictures[0])[1])
+                     for side in ("width", "height"))
+    placed = [picture.replace("<svg", f'<svg x="{i % 3 * width}" y="{i // 3 * height}"', 1)
+              for i, picture in enumerate(pictures)]
+    return tag("svg", f"<style>{STYLE}</style>" + "\n".join(placed), role="img",
+               xmlns="http://www.w3.org/2000/svg", width=min(3, len(placed)) * width,
+               height=math.ceil(len(placed) / 3) * height)
 
 
 def dots(title: str, banner: str, rows: list[tuple], domain: tuple[float, float],

@@ -76,7 +76,8 @@ class Grid:
 
 
 def write(found: dict, out: Path, notice: str, failed: dict[str, str]) -> str:
-    """Write the three files; returns what the command prints. failed: job -> why."""
+    """Write report.md, .html and .csv and, where the first section has pictures, difference.svg;
+    returns what the command prints. failed: job -> why."""
     grid = Grid(found, notice, failed)
     limited = "LIMITED. " if any(run.record["limited"] for run in grid.runs) else ""
     title = f"{'TOY. ' if notice else ''}{limited}Intermediate tasks and their targets"
@@ -86,6 +87,8 @@ def write(found: dict, out: Path, notice: str, failed: dict[str, str]) -> str:
     write_file(out / "report.md", page.markdown(title, notice, sections))
     write_file(out / "report.html", page.html(title, notice, sections))
     write_file(out / "report.csv", long_table(grid))
+    if pictures := sections[0].tables[0].pictures:
+        write_file(out / "difference.svg", page.sheet(pictures))
     return (page.markdown(title, notice, sections[:2])
             + f"\nwritten: {out / 'report.html'}, report.md, report.csv")
 

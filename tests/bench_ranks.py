@@ -44,7 +44,7 @@ def make_setup(batch: int) -> train.Setup:
     context = stilts.make_context(given)
     (stage,) = plan.plan_run(TASK, "none", 1, context)
     tokenizer = data.Tokenizer(context.model / "sentencepiece.bpe.model")
-    parts = {TASK: runs.load_part(TASK, TASK, stage, context, tokenizer)}
+    parts = {TASK: runs.load_part(stage.members[0], stage, context, tokenizer)}
     model = runs.build_model(stage, parts, context.model, context)
     return train.make_setup(model, parts, runs.stage_settings(stage), 1, tokenizer,
                             context.hardware)

@@ -22,7 +22,7 @@ ROOMS = {room: set(ORDER[:place]) for place, room in enumerate(ORDER)} | {
     "model": set(), "weights": {"files", "model"}, "metrics": {"files", "readers"}}
 ALL_ROOMS = 7700              # lines of all rooms together
 ALL_STUDIES = 7500            # lines of studies/
-AUDIT_PATH = 1400             # lines that `--inter squad --target tydiqa` executes
+AUDIT_PATH = 1480             # lines that `--inter squad --target tydiqa` executes
 PARSED = {name: ast.parse((ROOT / f"{name}.py").read_text(encoding="utf-8")) for name in ROOMS}
 STUDIES = {path.stem: ast.parse(path.read_text(encoding="utf-8"))
            for path in sorted((ROOT / "studies").glob("*.py"))}
