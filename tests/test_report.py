@@ -4,6 +4,7 @@ import csv
 import html.parser
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -156,6 +157,7 @@ def test_the_page_loads_nothing_and_escapes_everything(written):
     assert "default-src 'none'" in found.policy and page.style_hash() in found.policy
     assert "unsafe" not in found.policy and "http" not in text.replace("http-equiv", "")
     assert "<script>" not in text and "&lt;script&gt;alert(1)&lt;/script&gt; &amp;" in text
+    assert not (written[0] / "difference.svg").exists()      # tables of real runs are coloured
 
 
 def test_every_number_leads_to_its_runs_and_these_to_files_and_hashes(written):
@@ -184,6 +186,10 @@ def test_toy_results_say_so_everywhere_and_have_another_layout(tmp_path):
     assert not re.search(r'<td class="[nzp]\d">', text)     # no heat map
     table = rows_of((tmp_path / "report.md").read_text(), "Difference")
     assert table[0] == ["intermediate", "qqp", "squad+squad2"] and table[1][0] == "panx"
+    sheet = ElementTree.parse(tmp_path / "difference.svg").getroot()
+    placed = [one for one in sheet if one.tag.endswith("svg")]
+    assert len(placed) == len(TARGETS) and len({(p.get("x"), p.get("y")) for p in placed}) == 2
+    assert all(int(p.get("x")) + int(p.get("width")) <= int(sheet.get("width")) for p in placed)
 
 
 def test_runs_of_other_data_are_not_compared(tmp_path):
